@@ -1,0 +1,169 @@
+"""The typed rows that burnish reads and writes, one JSON object a line."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from burnish.errors import DataError, near_miss
+from burnish.spec import Spec, faults
+from burnish.text import fingerprint
+
+R = TypeVar("R", bound=Spec)
+
+SHOWN_FAULTS = 20  # a file with more says how many were left out
+
+
+class Record(Spec):
+    """One row. Rows with the same non-empty `group` must stay on one side of a split."""
+
+    id: str
+    group: str = ""
+
+
+class Chunk(Record):
+    """A citable piece of a document: what a retriever returns and an answer cites."""
+
+    title: str = ""
+    text: str
+    source: str = ""  # the document it was cut from: a path or an address
+    start: int = 0  # offsets of the piece in its document, in characters
+    end: int = 0
+
+
+class Question(Record):
+    """A question with its right answers and the ids of the chunks that hold them."""
+
+    question: str = Field(min_length=1)
+    answers: tuple[str, ...] = ()
+    gold: tuple[str, ...] = ()
+
+
+class Labelled(Record):
+    """A text and its label."""
+
+    text: str
+    label: str
+
+
+class Pair(Record):
+    """A query with passages that answer it and passages that do not, as formatted texts."""
+
+    query: str = Field(min_length=1)
+    positives: tuple[str, ...] = Field(min_length=1)
+    negatives: tuple[str, ...] = ()
+
+
+class Message(Spec):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Completion(Record):
+    """A prompt and the text that should follow it; the prompt is plain text or chat messages."""
+
+    prompt: str | tuple[Message, ...]
+    completion: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ends_with_the_user(self) -> "Completion":
+        if isinstance(self.prompt, tuple) and (not self.prompt or self.prompt[-1].role != "user"):
+            raise ValueError("the prompt's last message must be the user's; the completion is the assistant's")
+        return self
+
+
+class Rejected(Spec):
+    """A row that preparation left out, and why."""
+
+    reason: str
+    id: str
+    detail: str = ""
+
+
+def read_jsonl(path: Path, record: type[R]) -> list[R]:
+    """Read a JSONL file of records.
+
+    Raises:
+        DataError: the file is missing or empty, or rows are not JSON, lack a key, have an unknown one or a wrong
+            type, or repeat an id; every faulty line is named.
+    """
+    rows: list[R] = []
+    bad: list[str] = []
+    first_seen: dict[str, int] = {}
+    for number, line in _lines(path):
+        try:
+            row = record.model_validate(json.loads(line))
+        except json.JSONDecodeError as error:
+            bad.append(f"{path}:{number}: this row is not JSON: {error.msg} at column {error.colno}")
+        except RecursionError:
+            bad.append(f"{path}:{number}: this row is nested too deeply")
+        except ValidationError as error:
+            bad += [f"{path}:{number}: {fault}" for fault in faults(error, record)]
+        else:
+            rows.append(row)
+            if isinstance(row, Record) and first_seen.setdefault(row.id, number) != number:
+                bad.append(f"{path}:{number}: id {row.id!r} already stands in line {first_seen[row.id]}")
+    raise_faults(bad)
+    if not rows:
+        raise DataError(f"{path}: the file holds no rows; a {record.__name__} a line is needed")
+    return rows
+
+
+def dump_jsonl(rows: Iterable[Spec]) -> str:
+    """Return the rows as JSONL text."""
+    return "".join(json.dumps(row.model_dump(mode="json"), ensure_ascii=False) + "\n" for row in rows)
+
+
+def raise_faults(bad: Sequence[str]) -> None:
+    """Raise one error that lists the faults, if there are any.
+
+    Raises:
+        DataError: there is at least one fault.
+    """
+    if bad:
+        rest = len(bad) - SHOWN_FAULTS
+        raise DataError("\n".join([*bad[:SHOWN_FAULTS], *([f"… and {rest} more"] if rest > 0 else [])]))
+
+
+def check_gold(questions: Iterable[Question], chunks: Iterable[Chunk]) -> None:
+    """Check that every gold id is a chunk of the corpus.
+
+    Raises:
+        DataError: a question's gold chunk is not there; each such question is named.
+    """
+    ids = {chunk.id for chunk in chunks}
+    raise_faults(
+        [
+            f"question {question.id!r}: its gold passage {gold!r} is not in the corpus.{near_miss(gold, ids)}"
+            for question in questions
+            for gold in question.gold
+            if gold not in ids
+        ]
+    )
+
+
+def records_fingerprint(rows: Iterable[Spec]) -> str:
+    """Return 16 hexadecimal digits that name these rows in this order."""
+    return fingerprint(*(row.model_dump_json() for row in rows))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the numbered lines of a text file that hold something.
+
+    Raises:
+        DataError: the file is not there, is a folder, or is not UTF-8.
+    """
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"{path}: there is no such file.{near_miss(path.name, siblings)}")
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, line
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: this file is not UTF-8 text ({error.reason} at byte {error.start})") from error

@@ -1,0 +1,65 @@
+"""The one normal form of text, and the one function that turns queries and passages into model input."""
+
+import re
+import unicodedata
+from hashlib import sha256
+from string import punctuation
+
+from burnish.spec import Spec
+
+_WORD = re.compile(r"[^\W_]+")
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", punctuation)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\x1b\[[0-9;]*[A-Za-z]")
+
+
+def words(text: str) -> list[str]:
+    """Return the casefolded words of a text (NFKC); punctuation and underscores separate."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def normal(text: str) -> str:
+    """Return the normal form in which two texts are the same text: its words, joined by single spaces."""
+    return " ".join(words(text))
+
+
+def answer_form(text: str) -> str:
+    """Return the form in which SQuAD compares answers: lower case, no punctuation, no articles, single spaces.
+
+    Source: Rajpurkar et al. 2016 (arXiv 1606.05250), the official evaluation script.
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def fingerprint(*texts: str) -> str:
+    """Return 16 hexadecimal digits that name these texts in this order."""
+    digest = sha256()
+    for text in texts:
+        digest.update(f"{len(text)}:".encode())
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters and terminal escapes; tabs and line ends stay."""
+    return _CONTROL.sub("", text)
+
+
+class TextFormat(Spec):
+    """How queries and passages become model input: saved with a retriever, and used alike to train, index and serve.
+
+    Lengths are in tokens, special tokens included; what is longer is cut at the end, and counted.
+    """
+
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    query_tokens: int = 64
+    passage_tokens: int = 128
+
+    def query(self, text: str) -> str:
+        """Return the text that the query tower reads."""
+        return self.query_prefix + " ".join(text.split())
+
+    def passage(self, title: str, text: str) -> str:
+        """Return the text that the passage tower reads: prefix, title, line end, text."""
+        return self.passage_prefix + (f"{title}\n{text}" if title else text)
