@@ -42,7 +42,7 @@ class DivergedError(BurnishError):
     """The loss or a gradient stopped being a finite number."""
 
 
-class Interrupted(BurnishError):
+class Interrupted(BurnishError):  # noqa: N818 (it is no fault)
     """A signal stopped the run after it saved itself."""
 
     def __init__(self, message: str, exit_code: int) -> None:

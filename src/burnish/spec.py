@@ -50,6 +50,7 @@ class Part(Spec):
             member: type[Self] = plugin.load()
             return member
         module = importlib.import_module(f"{cls.folder}.{name}")
+        found: type[Self]
         [found] = (c for c in vars(module).values() if _defined_here(c, cls, module.__name__))
         return found
 

@@ -1,0 +1,1 @@
+"""Evaluation: scores with intervals, paired comparisons, the report."""

@@ -1,0 +1,1 @@
+"""Preparation: from raw rows to clean, split, leak-checked ones."""

@@ -1,0 +1,1 @@
+"""Steps: one verb a file, recipe in, folder out."""
