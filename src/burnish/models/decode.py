@@ -1,0 +1,99 @@
+"""Greedy writing in batches: sorted by length, what all prompts share read once, finished rows dropped."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS_A_PASS = 16
+
+
+@torch.inference_mode()
+def write_greedily(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end: int,
+    max_new_tokens: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[list[int]]:
+    """Return the tokens that the model writes after each prompt, without the end token.
+
+    prompts: token ids, none empty. The tokens that all prompts of a pass begin with are read once.
+    done: called with the number of finished prompts after each pass.
+    """
+    order = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), row))
+    written: list[list[int]] = [[] for _ in prompts]
+    for first in range(0, len(order), ROWS_A_PASS):
+        rows = order[first : first + ROWS_A_PASS]
+        texts = _write_pass(model, [list(prompts[row]) for row in rows], end=end, max_new_tokens=max_new_tokens)
+        for row, text in zip(rows, texts, strict=True):
+            written[row] = text
+        done(first + len(rows))
+    return written
+
+
+def shared_start(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all prompts begin with, leaving each at least one token of its own."""
+    shortest, longest = min(prompts), max(prompts)  # lexicographic: what these two share, all share
+    limit = min(len(prompt) for prompt in prompts) - 1
+    for place in range(limit):
+        if shortest[place] != longest[place]:
+            return place
+    return limit
+
+
+def _write_pass(model: Any, prompts: list[list[int]], *, end: int, max_new_tokens: int) -> list[list[int]]:
+    """Write for one batch of prompts."""
+    device = model.device
+    shared = shared_start(prompts)
+    width = max(map(len, prompts)) - shared
+    own = torch.zeros(len(prompts), width, dtype=torch.long)
+    own_mask = torch.zeros(len(prompts), width, dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        own[row, width - len(prompt) + shared :] = torch.tensor(prompt[shared:])
+        own_mask[row, width - len(prompt) + shared :] = 1
+    cache = None
+    if shared:
+        start = torch.tensor([prompts[0][:shared]], device=device)
+        cache = model(input_ids=start, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(prompts))
+    mask = torch.cat([torch.ones(len(prompts), shared, dtype=torch.long), own_mask], dim=1).to(device)
+    return _continue(model, own.to(device), mask, cache, end=end, max_new_tokens=max_new_tokens)
+
+
+def _continue(
+    model: Any, tokens: Tensor, mask: Tensor, cache: Any, *, end: int, max_new_tokens: int
+) -> list[list[int]]:
+    """Read the prompts' own tokens, then write token by token until every row has ended or is full.
+
+    tokens: (rows, width), padded on the left; mask: (rows, shared + width).
+    """
+    texts: list[list[int]] = [[] for _ in range(len(tokens))]
+    open_rows = list(range(len(tokens)))
+    for _ in range(max_new_tokens):
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        out = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        cache = out.past_key_values
+        chosen = out.logits[:, -1].argmax(dim=-1)
+        kept = [place for place, token in enumerate(chosen.tolist()) if token != end]
+        for place in kept:
+            texts[open_rows[place]].append(int(chosen[place]))
+        if not kept:
+            break
+        if len(kept) < len(open_rows):
+            index = torch.tensor(kept, device=tokens.device)
+            cache.batch_select_indices(index)
+            chosen, mask = chosen[index], mask[index]
+            open_rows = [open_rows[place] for place in kept]
+        tokens = chosen[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return texts

@@ -1,0 +1,42 @@
+"""The number format to compute in, chosen by timing the chip."""
+
+import time
+from functools import cache
+from typing import Literal
+
+import torch
+
+PROBE_SIZE = 768
+PROBE_GAIN = 1.3  # bf16 must be this much faster than fp32 to be worth its rounding
+
+
+@cache
+def chosen_dtype(precision: Literal["auto", "fp32", "bf16"] = "auto") -> torch.dtype:
+    """Return the format to compute in; `auto` is bf16 where a matrix product is clearly faster in it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision == "auto" and _seconds(torch.bfloat16, device) * PROBE_GAIN < _seconds(torch.float32, device):
+        return torch.bfloat16
+    return torch.float32
+
+
+@cache
+def allow_faster_fp32() -> None:
+    """Let fp32 matrix products use the chip's "medium" path, unless a trial shows that it rounds them."""
+    left, right = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(0)).unbind()
+    exact = (left.double() @ right.double()).float()
+    torch.set_float32_matmul_precision("medium")
+    if ((left @ right) - exact).norm() / exact.norm() > 1e-4:
+        torch.set_float32_matmul_precision("highest")
+
+
+def _seconds(dtype: torch.dtype, device: str) -> float:
+    """Return the best time of a few square matrix products, in seconds."""
+    left = torch.randn(PROBE_SIZE, PROBE_SIZE, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        (left @ left).sum().item()
+        best = min(best, time.perf_counter() - start)
+    return best

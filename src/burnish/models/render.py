@@ -1,0 +1,78 @@
+"""Prompts and completions as token ids, by the model's own chat template: the same for training and for writing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from burnish.errors import DataError, ModelError
+from burnish.records import Completion, Message
+
+Prompt = str | Sequence[Message]
+
+
+def prompt_text(prompt: Prompt, tokenizer: Any) -> str:
+    """Return the text that the model reads before it writes: the rendered chat, up to the assistant's turn.
+
+    Raises:
+        ModelError: the prompt is a chat and the model has no chat template.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"{tokenizer.name_or_path}: this model has no chat template; use a chat model, or prompts of plain text"
+        )
+    text: str = tokenizer.apply_chat_template(
+        [message.model_dump() for message in prompt], tokenize=False, add_generation_prompt=True
+    )
+    return text
+
+
+def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
+    """Return the token ids of each prompt; a chat template brings its own special tokens."""
+    texts = [prompt_text(prompt, tokenizer) for prompt in prompts]
+    if not texts:
+        return []
+    chat = not isinstance(prompts[0], str)
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=not chat).input_ids
+    eos = tokenizer.eos_token_id
+    return [row[:-1] if not chat and row and row[-1] == eos else row for row in ids]
+
+
+def render(rows: Sequence[Completion], tokenizer: Any) -> list[tuple[list[int], list[int]]]:
+    """Return the token ids of each row's prompt and completion; the completion ends with the end-of-turn token.
+
+    The prompt's ids are those that the model will meet when it writes, token for token.
+
+    Raises:
+        DataError: the template renders an answered prompt otherwise than the prompt alone, so that training would
+            teach what writing never meets.
+    """
+    prompts = prompt_ids([row.prompt for row in rows], tokenizer)
+    answers = [_answer_text(row, tokenizer) for row in rows]
+    eos = tokenizer.eos_token_id
+    completions = tokenizer(answers, add_special_tokens=False).input_ids if answers else []
+    out = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        whole = completion[: completion.index(eos)] if eos in completion else completion
+        out.append((prompt, [*whole, eos]))
+    return out
+
+
+def _answer_text(row: Completion, tokenizer: Any) -> str:
+    """Return what the template writes after the prompt.
+
+    Raises:
+        DataError: the answered chat does not begin with the rendered prompt.
+    """
+    if isinstance(row.prompt, str):
+        return row.completion
+    before = prompt_text(row.prompt, tokenizer)
+    messages = [message.model_dump() for message in row.prompt]
+    answered = [*messages, {"role": "assistant", "content": row.completion}]
+    whole: str = tokenizer.apply_chat_template(answered, tokenize=False)
+    if not whole.startswith(before):
+        raise DataError(
+            f"row {row.id!r}: the model's chat template renders the prompt one way for training and another for "
+            "writing; use a template whose generation prompt begins the assistant's turn"
+        )
+    return whole[len(before) :]

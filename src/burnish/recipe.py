@@ -1,0 +1,222 @@
+"""Recipes: a whole run, or a whole ladder, in one readable file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from burnish.errors import RecipeError, near_miss
+from burnish.generators import Generator
+from burnish.methods import Method
+from burnish.metrics import Metric
+from burnish.prompt import PromptFormat
+from burnish.readers import Reader
+from burnish.retrievers import Retriever
+from burnish.spec import Spec, faults
+from burnish.tasks import Task
+from burnish.train.settings import Training
+
+S = TypeVar("S", bound=Spec)
+
+TRAINED = "trained/"  # `trained/retriever` in a ladder is the model that the ladder itself trains
+
+
+class Files(Spec):
+    """Where the rows of a training run stand: JSONL files of the task's record."""
+
+    train: Path
+    dev: Path | None = None
+
+
+class Recipe(Spec):
+    """One training run."""
+
+    task: Task
+    model: str
+    method: Method = Field(default="full", validate_default=True)  # type: ignore[assignment]
+    data: Files
+    training: Training = Training()
+    seed: int = 0
+
+
+class Corpus(Spec):
+    """What a ladder stands on: a source, and how its questions are split (by group, without leaks)."""
+
+    reader: Reader
+    dev: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+
+
+class Mining(Spec):
+    """Hard negatives: what this retriever ranks high and no label calls right."""
+
+    retriever: Retriever
+    per_question: int = Field(default=1, ge=0)
+    depth: int = Field(default=50, ge=1)
+    ceiling: float = Field(default=0.95, gt=0, le=1)  # of the positive's score (NV-Retriever, arXiv 2407.15831)
+
+
+class TrainedPart(Spec):
+    """What the two trainings of a ladder have in common."""
+
+    model: str
+    task: Task
+    method: Method
+    training: Training = Training()
+    dev_rows: int = Field(default=200, ge=1)
+
+
+class TrainedRetriever(TrainedPart):
+    """The ladder's retriever: trained on the training questions, with mined negatives."""
+
+    negatives: Mining
+
+
+class TrainedGenerator(TrainedPart):
+    """The ladder's generator: trained on training questions with the passages of a retriever."""
+
+    passages: Retriever | Literal["best"] = "best"
+    rows: int | None = Field(default=None, ge=1)  # None: every training question
+
+
+class Rung(Spec):
+    """One way to do the job: a retriever alone, or a generator with or without one."""
+
+    name: str
+    retriever: Retriever | Literal["best"] | None = None
+    generator: Generator | None = None
+    shots: int = Field(default=0, ge=0)  # training questions shown as examples in the prompt
+    pick: str | None = None  # the first match of this pattern in the text counts as the answer, if there is one
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "Rung":
+        if self.generator is None and (self.retriever is None or self.retriever == "best"):
+            raise RecipeError(f"rung {self.name!r} needs a retriever of its own or a generator")
+        if self.generator is None and self.shots:
+            raise RecipeError(f"rung {self.name!r} has no generator to show examples to: leave `shots` out")
+        return self
+
+
+class Ladder(Spec):
+    """The same held-out questions, answered rung by rung."""
+
+    name: str
+    seed: int = 0
+    corpus: Corpus
+    retriever: TrainedRetriever | None = None
+    generator: TrainedGenerator | None = None
+    prompt: PromptFormat = PromptFormat()
+    retrieval_metrics: tuple[Metric, ...] = Field(default=("nDCG@10", "MRR@10", "Recall@1", "Recall@10"), min_length=1)  # type: ignore[assignment]
+    answer_metrics: tuple[Metric, ...] = Field(default=("exact_match", "token_f1"), min_length=1)  # type: ignore[assignment]
+    answer_questions: int = Field(default=160, ge=1)  # a fixed sample of the test questions for the answer rungs
+    rungs: tuple[Rung, ...] = Field(min_length=1)
+    compare: tuple[tuple[str, str], ...] = ()  # further paired comparisons: [ours, theirs] by the rungs' names
+
+    @field_validator("rungs")
+    @classmethod
+    def _names_differ(cls, rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+        names = [rung.name for rung in rungs]
+        for name in names:
+            if names.count(name) > 1:
+                raise RecipeError(f"two rungs are called {name!r}")
+        return rungs
+
+    @model_validator(mode="after")
+    def _knows_what_it_names(self) -> "Ladder":
+        names = [rung.name for rung in self.rungs]
+        for name in (name for pair in self.compare for name in pair):
+            if name not in names:
+                raise RecipeError(f"compare: no rung is called {name!r}.{near_miss(name, names)}")
+        for rung in self.rungs:
+            for part in ("retriever", "generator"):
+                if getattr(self, part) is None and f"{TRAINED}{part}" in rung.model_dump_json():
+                    raise RecipeError(f"rung {rung.name!r} uses {TRAINED}{part}, and the recipe has no `{part}:`")
+        return self
+
+
+def read_recipe(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
+    """Read a recipe, with `a.b=value` overrides applied before it is checked.
+
+    Raises:
+        RecipeError: the file is missing or not YAML, or has faults; all of them are listed.
+    """
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise RecipeError(f"{path}: there is no such file.{near_miss(path.name, siblings)}")
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: this is not a recipe in YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: this file is not UTF-8 text") from error
+    if not isinstance(value, dict):
+        raise RecipeError(f"{path}: a recipe is a list of `key: value` lines, and this file holds something else")
+    for override in overrides:
+        _set(value, override)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        lines = "\n".join(f"  {fault}" for fault in faults(error, kind))
+        raise RecipeError(f"{path}: this recipe cannot be run\n{lines}") from error
+
+
+def to_yaml(spec: Spec) -> str:
+    """Return a recipe as YAML with every default written out: what was run, in full."""
+    text: str = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def placed(spec: S, models: dict[str, Path]) -> S:
+    """Return the settings with each `trained/NAME` turned into the folder of that model."""
+    return type(spec).model_validate(_replaced(spec.model_dump(mode="json"), models))
+
+
+def _replaced(value: Any, models: dict[str, Path]) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(inner, models) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replaced(inner, models) for inner in value]
+    if isinstance(value, str) and value.startswith(TRAINED) and value.removeprefix(TRAINED) in models:
+        return str(models[value.removeprefix(TRAINED)])
+    return value
+
+
+def _set(value: dict[str, Any], override: str) -> None:
+    """Apply one `a.b=value` override; the value is read as YAML.
+
+    Raises:
+        RecipeError: the override has no `=`, or goes through something that is not a section.
+    """
+    place, sign, text = override.partition("=")
+    if not sign:
+        raise RecipeError(f"--set {override}: write it as key=value, for example training.epochs=1")
+    *sections, last = place.split(".")
+    inner: Any = value
+    for section in sections:
+        if isinstance(inner.get(section), str):  # `method: lora` is short for `{kind: lora}`
+            inner[section] = {"kind": inner[section]}
+        inner = inner.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {override}: {section!r} is not a section of the recipe")
+    inner[last] = yaml.load(text, Loader=_Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe part, with repeated keys and aliases refused: neither is ever meant in a recipe."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(None, None, "recipes have no aliases (*name)", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)

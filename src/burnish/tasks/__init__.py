@@ -1,0 +1,85 @@
+"""Tasks: what is learned."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from burnish.records import Record
+from burnish.spec import Part
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Item(Protocol):
+    """A row ready for batches: tokenized once, before the first step."""
+
+    @property
+    def id(self) -> str:
+        """The record's id, for messages."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the row costs in a forward pass, without padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The items made from rows, and how many rows were cut short or left out, by reason."""
+
+    items: Sequence[Any]
+    notes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A model ready for a method: the network, its tokenizer, and the parameter prefixes of new, untrained parts."""
+
+    model: "nn.Module"
+    tokenizer: Any
+    fresh: tuple[str, ...] = ()
+
+
+class Task(Part):
+    """What is learned: record → item → batch → the SUM of the loss over `count` units; model → predictions.
+
+    The loop divides the sum by the units of all micro-batches and processes, once. `divisible` says that the sum over
+    a batch is the sum over its parts; where it is not (negatives from the same batch), the batch is never divided.
+    """
+
+    folder: ClassVar[str] = "burnish.tasks"
+    record: ClassVar[type[Record]]
+    divisible: ClassVar[bool] = True
+
+    @abstractmethod
+    def build(self, model: str) -> Built:
+        """Load the named model in fp32 and give it what the task needs."""
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Any], built: Built) -> Encoded:
+        """Tokenize the rows, each once."""
+
+    @abstractmethod
+    def collate(self, items: Sequence[Any]) -> Any:
+        """Put items into one batch."""
+
+    @abstractmethod
+    def count(self, batch: Any) -> int:
+        """Return how many units the batch's loss is summed over; known before the forward pass."""
+
+    @abstractmethod
+    def total_loss(self, model: "nn.Module", batch: Any) -> "Tensor":
+        """Return the sum of the loss over the batch's units: a scalar, in fp32."""
+
+    @abstractmethod
+    def audit(self, items: Sequence[Any], built: Built) -> list[str]:
+        """Return a few lines that show what is trained, decoded from the items, for a person to read.
+
+        A task that can be set up wrongly in silence raises a DataError here.
+        """
+
+    @abstractmethod
+    def save(self, model: "nn.Module", built: Built, folder: Path) -> None:
+        """Write the model in the upstream format, so that it loads without burnish."""

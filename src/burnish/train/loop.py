@@ -1,0 +1,256 @@
+"""The loop: the only place where weights move.
+
+A task gives the SUM of its loss over a batch, and says beforehand how many units that is. The loop divides once, by
+the units of all micro-batches of all processes, so neither how a step is cut nor who computes it changes the numbers.
+Gradients are added up in fp32 and reduced once a step: a process without rows, or a weight that got no gradient, adds
+zero.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from burnish.errors import DivergedError, Interrupted, RunError
+from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.tasks import Item, Task
+from burnish.train.batches import micro_batches, rows_of_step, step_count
+from burnish.train.checkpoint import Checkpoints, State
+from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates
+from burnish.train.settings import Training
+from burnish.train.signals import StopRequest, watched_signals
+from burnish.train.weights import Weights
+
+Log = Callable[[str, Mapping[str, object]], None]  # the file's name, the line
+SHOWN_IDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is scored while training: higher is better."""
+
+    metric: str
+    score: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """All that a run needs beside the model: what stays the same from the first step to the last."""
+
+    task: Task
+    items: Sequence[Item]
+    training: Training
+    learning_rate: float
+    fresh: tuple[str, ...]
+    seed: int
+    data: str  # fingerprint of the items and the recipe: a checkpoint of another one is refused
+    log: Log
+    checkpoints: Checkpoints
+    rewind: Callable[[int], None]  # forget the log after a step
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended; `reason` says why it ended before its last step, or is empty."""
+
+    steps: int
+    best: float | None
+    best_step: int
+    reason: str
+
+
+def fit(model: nn.Module, course: Course) -> Outcome:
+    """Train the model in place; afterwards it holds the weights to keep, in fp32.
+
+    Goes on from the newest good checkpoint of the same run, bit for bit as if it had never stopped (on a CPU).
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT came; a checkpoint was saved.
+        DivergedError: the loss or the gradient is not finite; no step was made with it.
+        RunError: the checkpoint belongs to other data or another recipe.
+    """
+    accelerator = Accelerator()
+    training = course.training
+    model.to(accelerator.device)
+    allow_faster_fp32()
+    if training.dropout is not None:
+        _set_dropout(model, training.dropout)
+    weights = Weights(model, chosen_dtype(training.precision))
+    optimizer = build_optimizer(
+        weights.names, weights.masters, training, learning_rate=course.learning_rate, fresh=course.fresh
+    )
+    steps = step_count(len(course.items), batch=training.batch, epochs=training.epochs)
+    state = _resume(course, weights, optimizer)
+    reason = ""
+    with watched_signals() as request:
+        for step in range(state.step, steps):
+            _step(model, course, weights, optimizer, accelerator, step, steps)
+            state = replace(state, step=step + 1)
+            if course.watch and step + 1 in evaluation_steps(steps, training.evaluations):
+                state = _evaluate(model, course, course.watch, weights, accelerator, state)
+                if training.patience and state.since_best >= training.patience:
+                    reason = _stopped_early(course.watch, state)
+                    break
+            _save(course, weights, optimizer, accelerator, state, request, steps)
+    if course.watch and training.keep == "best" and state.best is not None and state.best_step != state.step:
+        weights.load(course.checkpoints.load_best(len(weights.masters)))
+    weights.restore()
+    model.eval()
+    return Outcome(state.step, state.best, state.best_step, reason)
+
+
+def evaluation_steps(steps: int, times: int) -> set[int]:
+    """Return the steps (counted from 1) after which the dev set is scored: evenly spread, the last one included."""
+    return {math.ceil(steps * part / times) for part in range(1, times + 1)} if times else set()
+
+
+def _step(
+    model: nn.Module,
+    course: Course,
+    weights: Weights,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    step: int,
+    steps: int,
+) -> None:
+    """Make one step of the optimizer and log it.
+
+    Raises:
+        DivergedError: the loss or the gradient is not finite.
+    """
+    started = time.perf_counter()
+    training, task = course.training, course.task
+    tokens = [item.tokens for item in course.items]
+    rows = rows_of_step(tokens, step, batch=training.batch, seed=course.seed)
+    mine = sorted(rows, key=lambda row: (tokens[row], row))[accelerator.process_index :: accelerator.num_processes]
+    groups = micro_batches(mine, tokens, budget=training.micro_tokens) if task.divisible else [mine] * bool(mine)
+    batches = [task.collate([course.items[row] for row in group]) for group in groups]
+    units = _sum(accelerator, sum(task.count(batch) for batch in batches))
+
+    model.train()
+    torch.manual_seed(hash((course.seed, step, accelerator.process_index)) & 0xFFFFFFFF)  # dropout: a function of step
+    parts = []
+    for batch in batches:
+        part = task.total_loss(model, batch) / units
+        part.backward()
+        weights.collect()
+        parts.append(part.item())
+    loss = _sum(accelerator, math.fsum(parts))
+    norm = _reduce_and_clip(accelerator, weights, training.clip)
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        bad = [row for group, part in zip(groups, parts, strict=True) if not math.isfinite(part) for row in group]
+        ids = ", ".join(course.items[row].id for row in (bad or mine)[:SHOWN_IDS])
+        raise DivergedError(
+            f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
+            f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {course.learning_rate:g})"
+        )
+    rate = set_rates(optimizer, schedule_factor(step, steps, training))
+    optimizer.step()
+    weights.publish()
+    weights.clear()
+    line = {"step": step + 1, "of": steps, "loss": loss, "grad_norm": norm, "lr": rate, "units": units}
+    if accelerator.is_main_process:
+        course.log("log.jsonl", line)
+        seconds = time.perf_counter() - started
+        course.log("clock.jsonl", {"step": step + 1, "seconds": seconds, "tokens": sum(tokens[row] for row in rows)})
+
+
+def _reduce_and_clip(accelerator: Accelerator, weights: Weights, limit: float) -> float:
+    """Sum the gradients over processes, scale them to the largest allowed norm, return the norm before."""
+    gradients = weights.gradients()
+    if accelerator.num_processes > 1:
+        flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
+    if norm > limit:
+        torch._foreach_mul_(gradients, limit / norm)
+    return float(norm)
+
+
+def _evaluate(
+    model: nn.Module, course: Course, watch: Watch, weights: Weights, accelerator: Accelerator, state: State
+) -> State:
+    """Score the dev set, log it, and keep the weights if they are the best so far."""
+    model.eval()
+    with torch.no_grad():
+        value = watch.score()
+    if accelerator.is_main_process:
+        course.log("dev.jsonl", {"step": state.step, "metric": watch.metric, "value": value})
+    if state.best is not None and value <= state.best:
+        return replace(state, since_best=state.since_best + 1)
+    if course.training.keep == "best" and accelerator.is_main_process:
+        course.checkpoints.save_best(state.step, weights.masters)
+    accelerator.wait_for_everyone()
+    return replace(state, best=value, best_step=state.step, since_best=0)
+
+
+def _save(
+    course: Course,
+    weights: Weights,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    state: State,
+    request: StopRequest,
+    steps: int,
+) -> None:
+    """Save a checkpoint when one is due; leave the run when a signal asked for that.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    every = course.training.checkpoint_every
+    stop = _sum(accelerator, float(request.exit_code is not None)) > 0
+    due = every and state.step % every == 0 and state.step < steps
+    if (due or stop) and accelerator.is_main_process:
+        course.checkpoints.save(state, weights.masters, optimizer)
+    if stop:
+        code = request.exit_code or 75
+        raise Interrupted(f"stopped by a signal after step {state.step} of {steps}; the run can be resumed", code)
+
+
+def _resume(course: Course, weights: Weights, optimizer: torch.optim.Optimizer) -> State:
+    """Load the newest good checkpoint, if there is one, and cut the log back to it.
+
+    Raises:
+        RunError: it belongs to other data or another recipe.
+    """
+    found = course.checkpoints.load(weights.masters, optimizer)
+    if found is None:
+        course.rewind(0)
+        return State(step=0, data=course.data)
+    state, values = found
+    if state.data != course.data:
+        raise RunError(
+            f"{course.checkpoints.folder}: these checkpoints were made from other rows or settings than this recipe's; "
+            "train in another folder"
+        )
+    weights.load(values)
+    course.rewind(state.step)
+    return state
+
+
+def _stopped_early(watch: Watch, state: State) -> str:
+    return (
+        f"stopped after step {state.step}: {watch.metric} has not risen above {state.best:.4f} "
+        f"(step {state.best_step}) for {state.since_best} evaluations"
+    )
+
+
+def _set_dropout(model: nn.Module, share: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
+def _sum(accelerator: Accelerator, value: float) -> Any:
+    """Return the sum of a number over all processes."""
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.reduce(torch.tensor(float(value), device=accelerator.device, dtype=torch.float64)).item()

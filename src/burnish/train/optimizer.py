@@ -1,0 +1,74 @@
+"""Parameter groups and schedules."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from burnish.train.settings import Training
+
+_LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+_UNDECAYED = re.compile(r"(^|\.)(bias|.*norm.*|ln_\w+)(\.|$)", re.IGNORECASE)
+HEAD_FACTOR = 10  # new parts start from noise, and learn at ten times the rate of what is already trained
+HEAD_LIMIT = 1e-3  # beyond which they no longer settle
+
+
+def schedule_factor(step: int, steps: int, training: Training) -> float:
+    """Return the share of the full rate at a step (counted from 0): a linear warm-up, then the schedule down to 0."""
+    warm = round(training.warmup * steps)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    if training.schedule == "constant":
+        return 1.0
+    done = (step - warm) / max(1, steps - warm)
+    return 1 - done if training.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+
+
+def build_optimizer(
+    names: Sequence[str],
+    weights: Sequence[nn.Parameter],
+    training: Training,
+    *,
+    learning_rate: float,
+    fresh: tuple[str, ...],
+) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) over groups that share a rate and a weight decay.
+
+    New parts have their own rate; with `layer_decay` the rate falls from the top layer to the embeddings
+    (ULMFiT, Howard & Ruder 2018, arXiv 1801.06146); norms, biases and vectors are not decayed.
+    """
+    depths = [int(found[1]) if (found := _LAYER.search(f".{name}")) else None for name in names]
+    layers = 1 + max((depth for depth in depths if depth is not None), default=-1)
+    head_rate = training.head_learning_rate or max(learning_rate, min(HEAD_FACTOR * learning_rate, HEAD_LIMIT))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight, depth in zip(names, weights, depths, strict=True):
+        if is_fresh(name, fresh):
+            rate = head_rate
+        elif depth is None:  # embeddings lie below every layer; final norms and heads above
+            rate = learning_rate * (training.layer_decay**layers if "embed" in name.lower() else 1.0)
+        else:
+            rate = learning_rate * training.layer_decay ** (layers - 1 - depth)
+        decay = 0.0 if weight.ndim < 2 or _UNDECAYED.search(name) else training.weight_decay
+        groups.setdefault((rate, decay), []).append(weight)
+    return torch.optim.AdamW(
+        [
+            {"params": members, "lr": rate, "full_rate": rate, "weight_decay": decay}
+            for (rate, decay), members in groups.items()
+        ],
+        betas=(0.9, 0.999),
+        fused=True,
+    )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set every group's rate to a share of its full rate; return the largest."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["full_rate"] * factor
+    return max(float(group["lr"]) for group in optimizer.param_groups)
+
+
+def is_fresh(name: str, fresh: tuple[str, ...]) -> bool:
+    """Tell whether a parameter belongs to a new part, also where a method has wrapped the model."""
+    return any(name.startswith(prefix) or f".{prefix}" in name for prefix in fresh)

@@ -1,0 +1,68 @@
+"""The weights as the optimizer sees them: fp32 masters behind whatever the model computes in."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Weights:
+    """The trainable weights as the optimizer sees them: fp32, whatever the model computes in.
+
+    Where the model computes in fp32, these are its own parameters. In bf16 the model holds rounded copies; gradients of
+    all micro-batches are added up in fp32, and each step writes the rounded result back.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        """Take the fp32 weights of the model, then cast the whole model once."""
+        trainable = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        self._rounded = dtype != torch.float32
+        self.names = [name for name, _ in trainable]
+        self.masters = [
+            nn.Parameter(weight.detach().float().clone()) if self._rounded else weight for _, weight in trainable
+        ]
+        frozen = [weight for weight in model.parameters() if not weight.requires_grad]
+        self._frozen = [(weight, weight.detach()) for weight in frozen] if self._rounded else []
+        for weight in model.parameters():  # not buffers: rotary frequencies would lose the places of far tokens
+            weight.data = weight.data.to(dtype)
+        self._working = [weight for _, weight in trainable]
+        for master in self.masters:
+            master.grad = torch.zeros_like(master)
+
+    def collect(self) -> None:
+        """Add the model's gradients to the masters' and clear them; call after each micro-batch."""
+        if self._rounded:
+            for master, weight in zip(self.masters, self._working, strict=True):
+                if weight.grad is not None and master.grad is not None:
+                    master.grad.add_(weight.grad)
+                    weight.grad = None
+
+    def clear(self) -> None:
+        """Set the gradients to zero."""
+        torch._foreach_zero_(self.gradients())
+
+    def gradients(self) -> list[Tensor]:
+        """Return the masters' gradients."""
+        return [master.grad for master in self.masters if master.grad is not None]
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Write the masters into the model, rounded."""
+        if self._rounded:
+            torch._foreach_copy_(list(self._working), list(self.masters))
+
+    @torch.no_grad()
+    def load(self, values: Iterable[Tensor]) -> None:
+        """Set the masters, and the model with them."""
+        for master, value in zip(self.masters, values, strict=True):
+            master.copy_(value)
+        self.publish()
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Turn the model back to fp32: the masters exactly, the frozen weights as they were loaded."""
+        if self._rounded:
+            for weight, original in self._frozen:
+                weight.data = original
+            for weight, master in zip(self._working, self.masters, strict=True):
+                weight.data = master.detach()
