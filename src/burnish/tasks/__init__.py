@@ -80,6 +80,15 @@ class Task(Part):
         A task that can be set up wrongly in silence raises a DataError here.
         """
 
+    @property
+    @abstractmethod
+    def dev_label(self) -> str:
+        """What `dev_score` measures."""
+
+    @abstractmethod
+    def dev_score(self, model: "nn.Module", built: Built, rows: Sequence[Any]) -> float:
+        """Score the model on held-out rows while it trains; higher is better."""
+
     @abstractmethod
     def save(self, model: "nn.Module", built: Built, folder: Path) -> None:
         """Write the model in the upstream format, so that it loads without burnish."""

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.models.load import load_causal
+from burnish.models.packing import micro_batches
 from burnish.models.render import render
 from burnish.records import Completion, Record
 from burnish.tasks import Built, Encoded, Task
+
+DEV_TOKENS = 8192  # padded tokens in one forward pass over the dev set
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,10 @@ class Generate(Task):
 
     def total_loss(self, model: nn.Module, batch: GenerateBatch) -> Tensor:
         """Return the cross-entropy summed over the trained tokens; the LM head sees their positions alone."""
+        return self._sum(model, batch, self.loss)
+
+    @staticmethod
+    def _sum(model: nn.Module, batch: GenerateBatch, loss: CrossEntropy) -> Tensor:
         network: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
         device = next(network.parameters()).device
         mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
@@ -91,7 +98,7 @@ class Generate(Task):
             input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False
         ).last_hidden_state
         chosen = hidden.reshape(-1, hidden.shape[-1])[batch.places.to(device)]
-        return self.loss(network.get_output_embeddings()(chosen), batch.targets.to(device))
+        return loss(network.get_output_embeddings()(chosen), batch.targets.to(device))
 
     def audit(self, items: Sequence[GenerateItem], built: Built) -> list[str]:
         """Show the trained tokens of three rows.
@@ -110,6 +117,20 @@ class Generate(Task):
             )
         decode = built.tokenizer.decode
         return [f"…{decode(item.prompt[-12:])!r} ⟶ trained: {decode(item.completion)!r}" for item in items[:3]]
+
+    @property
+    def dev_label(self) -> str:
+        """Mean log-likelihood of a trained token: what the loss measures, with its sign turned."""
+        return "log-likelihood a token"
+
+    def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Completion]) -> float:
+        """Return the mean log-likelihood of the rows' completion tokens."""
+        items = self.encode(rows, built).items
+        groups = micro_batches(range(len(items)), [item.tokens for item in items], budget=DEV_TOKENS)
+        batches = [self.collate([items[row] for row in group]) for group in groups]
+        plain = CrossEntropy()
+        total = sum(self._sum(model, batch, plain).item() for batch in batches)
+        return -total / sum(self.count(batch) for batch in batches)
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write a transformers or PEFT folder with the tokenizer."""

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import SerializeAsAny
+from pydantic import Field
 from torch import Tensor, nn
 
 from burnish.losses import Loss
 from burnish.losses.contrastive import Contrastive
+from burnish.metrics import Metric
 from burnish.models.encode import Encoder
 from burnish.records import Pair, Record
 from burnish.tasks import Built, Encoded, Task
@@ -42,7 +43,8 @@ class Retrieve(Task):
     record: ClassVar[type[Record]] = Pair
     divisible: ClassVar[bool] = False  # a query's negatives are the passages of the whole batch
 
-    loss: SerializeAsAny[Loss] = Contrastive()
+    loss: Loss = Contrastive()
+    metric: Metric = Field(default="nDCG@10", validate_default=True)  # type: ignore[assignment]  # of the dev rows
     query_tokens: int = 64
     passage_tokens: int = 128
     pass_tokens: int = 8192  # padded tokens that one forward pass holds; the numbers do not depend on it
@@ -107,6 +109,24 @@ class Retrieve(Task):
         if item.negatives:
             shown["negative"] = item.negatives[0]
         return [f"{name}: {decode(ids)}" for name, ids in shown.items()]
+
+    @property
+    def dev_label(self) -> str:
+        """The metric, over the dev rows' own passages."""
+        return self.metric.label
+
+    def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Pair]) -> float:
+        """Rank all passages of the rows for each query, and return the mean of the metric."""
+        encoder: Any = model
+        items = self.encode(rows, built).items
+        batch = self.collate(items)
+        queries = encoder.embed(batch.queries, tokens_per_pass=self.pass_tokens)
+        passages = encoder.embed(batch.passages, tokens_per_pass=self.pass_tokens)
+        ranked = (queries @ passages.T).argsort(dim=1, descending=True, stable=True)[:, :100].tolist()
+        rankings = [[str(place) for place in row] for row in ranked]
+        grades = [{str(place): 1 for place in row.nonzero().flatten().tolist()} for row in batch.positive_qd]
+        scores = self.metric.score(rankings, grades)
+        return sum(scores) / len(scores)
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:  # noqa: ARG002
         """Write a sentence-transformers folder."""

@@ -23,20 +23,6 @@ def rows_of_step(tokens: Sequence[int], step: int, *, batch: int, seed: int) -> 
     return _epoch(tuple(tokens), steps, seed, step // steps)[step % steps]
 
 
-def micro_batches(rows: Sequence[int], tokens: Sequence[int], *, budget: int) -> list[list[int]]:
-    """Cut a step's rows into groups of similar length whose padded size stays within the budget.
-
-    A row longer than the budget stands alone.
-    """
-    groups: list[list[int]] = []
-    for row in sorted(rows, key=lambda r: (-tokens[r], r)):
-        if groups and (len(groups[-1]) + 1) * tokens[groups[-1][0]] <= budget:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
-
-
 def _steps_an_epoch(rows: int, batch: int) -> int:
     return max(1, round(rows / batch))
 

@@ -17,9 +17,10 @@ from accelerate import Accelerator
 from torch import nn
 
 from burnish.errors import DivergedError, Interrupted, RunError
+from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.tasks import Item, Task
-from burnish.train.batches import micro_batches, rows_of_step, step_count
+from burnish.train.batches import rows_of_step, step_count
 from burnish.train.checkpoint import Checkpoints, State
 from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates
 from burnish.train.settings import Training

@@ -1,0 +1,25 @@
+"""What must hold before the first step."""
+
+from torch import nn
+
+from burnish.errors import ModelError
+from burnish.methods import Method
+
+
+def require_trainable(model: nn.Module, method: Method) -> tuple[int, int]:
+    """Return how many weights train, and how many there are.
+
+    Raises:
+        ModelError: none trains.
+    """
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    if not trainable:
+        raise ModelError(
+            f"method {method.kind} leaves no weight of {type(model).__name__} to train; use {_others(method)}"
+        )
+    return trainable, parameters
+
+
+def _others(method: Method) -> str:
+    return " or ".join(name for name in ("lora", "full") if name != method.kind)
