@@ -52,6 +52,7 @@ class Interrupted(BurnishError):  # noqa: N818 (it is no fault)
 
 
 def near_miss(found: str, allowed: Iterable[str]) -> str:
-    """Return ` Did you mean 'x'?` for the allowed word nearest to `found`, or an empty string."""
-    near = get_close_matches(found, list(allowed), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    """Return ` Did you mean 'x'?` for the allowed word nearest to `found` (case aside), or an empty string."""
+    words = {word.casefold(): word for word in allowed}
+    near = get_close_matches(found.casefold(), list(words), n=1)
+    return f" Did you mean {words[near[0]]!r}?" if near else ""

@@ -1,9 +1,10 @@
 """The typed rows that burnish reads and writes, one JSON object a line."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -96,13 +97,11 @@ def read_jsonl(path: Path, record: type[R]) -> list[R]:
     first_seen: dict[str, int] = {}
     for number, line in _lines(path):
         try:
-            row = record.model_validate(json.loads(line))
-        except json.JSONDecodeError as error:
-            bad.append(f"{path}:{number}: this row is not JSON: {error.msg} at column {error.colno}")
-        except RecursionError:
-            bad.append(f"{path}:{number}: this row is nested too deeply")
+            row = record.model_validate(_value(line))
         except ValidationError as error:
             bad += [f"{path}:{number}: {fault}" for fault in faults(error, record)]
+        except DataError as error:
+            bad.append(f"{path}:{number}: {error}")
         else:
             rows.append(row)
             if isinstance(row, Record) and first_seen.setdefault(row.id, number) != number:
@@ -136,12 +135,12 @@ def check_gold(questions: Iterable[Question], chunks: Iterable[Chunk]) -> None:
         DataError: a question's gold chunk is not there; each such question is named.
     """
     ids = {chunk.id for chunk in chunks}
+    lost = [(question.id, gold) for question in questions for gold in question.gold if gold not in ids]
     raise_faults(
         [
-            f"question {question.id!r}: its gold passage {gold!r} is not in the corpus.{near_miss(gold, ids)}"
-            for question in questions
-            for gold in question.gold
-            if gold not in ids
+            f"question {question!r}: its gold passage {gold!r} is not in the corpus."
+            + (near_miss(gold, ids) if place < SHOWN_FAULTS else "")  # a look through the whole corpus
+            for place, (question, gold) in enumerate(lost)
         ]
     )
 
@@ -151,19 +150,46 @@ def records_fingerprint(rows: Iterable[Spec]) -> str:
     return fingerprint(*(row.model_dump_json() for row in rows))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbered lines of a text file that hold something.
+def _value(line: bytes) -> Any:
+    """Return what a line of JSON holds.
 
     Raises:
-        DataError: the file is not there, is a folder, or is not UTF-8.
+        DataError: it is not UTF-8 or not JSON, or holds what Python cannot.
     """
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{path}: there is no such file.{near_miss(path.name, siblings)}")
     try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, line
+        text = line.decode()
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half of a character, escaped: it could be read, and never be written again
+            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: this file is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        raise DataError(f"this row is not UTF-8 text ({error.reason} at byte {error.start + 1} of the line)") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"this row holds half of a character ({error.object[error.start]!r})") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"this row is not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise DataError("this row is nested too deeply") from error
+    except ValueError as error:  # Python reads no whole number of more than some thousand digits
+        raise DataError("this row holds a number that is too long") from error
+    return value
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the numbered lines of a file that hold something, without a byte order mark.
+
+    Raises:
+        DataError: the file is not there, is a folder, or cannot be read.
+    """
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: this is a folder, and a file is needed")
+        if not path.is_file():
+            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise DataError(f"{path}: there is no such file.{near_miss(path.name, siblings)}")
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                content = line.removeprefix(BOM_UTF8) if number == 1 else line
+                if content.strip():
+                    yield number, content
+    except OSError as error:
+        raise DataError(f"{path}: this file cannot be read: {error.strerror}") from error

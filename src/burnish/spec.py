@@ -2,19 +2,22 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from inspect import isclass
 from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import (
     no_info_before_validator_function,
     plain_serializer_function_ser_schema,
 )
 
 from burnish.errors import RecipeError, near_miss
+
+_TAG = re.compile(r"[\w-]+\[.*\]|str|int|float|bool", re.DOTALL)  # how pydantic calls a union's branch in a place
 
 
 class Spec(BaseModel):
@@ -60,6 +63,7 @@ class Part(Spec):
 
         Raises:
             RecipeError: no `kind`, or a name that does not exist.
+            ValidationError: settings have faults; each unknown key comes with its near miss.
         """
         if isinstance(value, cls):
             return value
@@ -68,7 +72,16 @@ class Part(Spec):
         settings = {"kind": value} if isinstance(value, str) else dict(value)
         if "kind" not in settings:
             raise RecipeError(f"say which {cls.__name__.lower()} with `kind:`. There are: {', '.join(cls.names())}")
-        return cls.named(settings.pop("kind"))(**settings)
+        if not isinstance(settings["kind"], str):
+            raise RecipeError(f"`kind` is the name of a {cls.__name__.lower()}. There are: {', '.join(cls.names())}")
+        member = cls.named(settings.pop("kind"))
+        try:
+            return member.model_validate(settings)
+        except ValidationError as error:
+            # Here the member is known; the recipe's types name its family alone, which has not the member's keys.
+            details = [_detail(fault, member) for fault in error.errors(include_url=False)]
+            again = ValidationError.from_exception_data(member.__name__, details)
+            raise again from None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -82,8 +95,13 @@ class Part(Spec):
 
     @property
     def kind(self) -> str:
-        """The name a recipe calls this part by: the name of its file."""
-        return type(self).__module__.rsplit(".", 1)[-1]
+        """The name a recipe calls this part by: the name of its file, or of the entry point that adds it."""
+        module = type(self).__module__
+        if module.startswith(f"{self.folder}."):
+            return module.rsplit(".", 1)[-1]
+        place = f"{module}:{type(self).__qualname__}"
+        added = [point.name for point in entry_points(group=self.folder) if point.value == place]
+        return added[0] if added else module.rsplit(".", 1)[-1]
 
     @classmethod
     def summary(cls) -> str:
@@ -98,17 +116,52 @@ def dump_part(part: Part) -> dict[str, Any]:
 
 def faults(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """Yield one line for each fault that pydantic found: place, what is wrong, what stood there, the near miss."""
-    for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"])
-        if fault["type"] == "extra_forbidden":
-            hint = near_miss(str(fault["loc"][-1]), _keys_at(model, fault["loc"][:-1]))
-            yield f"{place}: there is no such key.{hint}"
-        elif fault["type"] == "missing":
-            yield f"{place}: this key is needed and missing"
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            found = repr(fault["input"])
-            yield f"{place}: {message} (found {found if len(found) <= 80 else found[:77] + '…'})"
+    found = error.errors(include_url=False)
+    places = [fault["loc"] for fault in found]
+    for fault in found:
+        if not _is_outdone(fault["loc"], places):
+            place = _place(fault)
+            yield f"{place}: {_message(fault, model)}" if place else _message(fault, model)
+
+
+def _message(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    """Return what is wrong, in our words where pydantic's speak of its own affairs."""
+    if fault["type"] == "unknown_key":
+        return fault["msg"]
+    if fault["type"] == "extra_forbidden":
+        return f"there is no such key.{near_miss(str(fault['loc'][-1]), _keys_at(model, fault['loc'][:-1]))}"
+    if fault["type"] == "missing":
+        return "this key is needed and missing"
+    what = "keys and values are needed here" if fault["type"] == "model_type" else fault["msg"]
+    found = repr(fault["input"])
+    return f"{what.removeprefix('Value error, ')} (found {found if len(found) <= 80 else found[:77] + '…'})"
+
+
+def _place(fault: ErrorDetails) -> str:
+    """Return where a fault stands, as the recipe's keys; the branches of a union are not among them."""
+    *above, last = fault["loc"] or ("",)
+    unknown = fault["type"] in ("extra_forbidden", "unknown_key")  # whose key may be called anything
+    return ".".join(
+        [*(str(step) for step in above if not _is_tag(step)), *([str(last)] if unknown or not _is_tag(last) else [])]
+    )
+
+
+def _is_outdone(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:
+    """Tell whether one branch of a union did not fit at all, and another fits but for a fault further inside."""
+    inside = [other for other in places if len(other) > len(place)]
+    return bool(place) and _is_tag(place[-1]) and any(other[: len(place) - 1] == place[:-1] for other in inside)
+
+
+def _is_tag(step: int | str) -> bool:
+    """Tell whether pydantic put this step into a place to name the branch of a union."""
+    return isinstance(step, str) and _TAG.fullmatch(step) is not None
+
+
+def _detail(fault: ErrorDetails, model: type[BaseModel]) -> InitErrorDetails:
+    """Return a fault as one that can be raised again, an unknown key with its near miss among the model's keys."""
+    kind: Any = "unknown_key" if fault["type"] == "extra_forbidden" else fault["type"]
+    message: Any = _message(fault, model) if kind == "unknown_key" else fault["msg"]
+    return InitErrorDetails(type=PydanticCustomError(kind, message), loc=fault["loc"], input=fault["input"])
 
 
 def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

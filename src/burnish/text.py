@@ -10,7 +10,11 @@ from burnish.spec import Spec
 _WORD = re.compile(r"[^\W_]+")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", punctuation)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|\x1b\[[0-9;]*[A-Za-z]")
+_CONTROL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # a terminal's colours and moves, whole: ESC alone would leave `[31m`
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"  # its window titles and links
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
 
 
 def words(text: str) -> list[str]:

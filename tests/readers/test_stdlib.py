@@ -161,6 +161,12 @@ def test_warnings_of_the_parser_do_not_leak(tmp_path):
         assert len(Stdlib(root=tmp_path).load().chunks) == 1
 
 
+def test_an_escaped_half_character_becomes_a_question_mark(tmp_path):
+    library(tmp_path, a=documented("good", "Give back \\ud800 first of all."))
+    [question] = Stdlib(root=tmp_path).load().questions
+    assert question.question.endswith("Give back ? first of all.")
+
+
 def test_a_missing_or_empty_library_is_an_error(tmp_path):
     with pytest.raises(DataError, match="there is no such folder"):
         Stdlib(root=tmp_path / "nowhere").load()

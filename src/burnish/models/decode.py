@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 ROWS_A_PASS = 16
 
@@ -54,10 +55,9 @@ def _write_pass(model: Any, prompts: list[list[int]], *, end: int, max_new_token
     for row, prompt in enumerate(prompts):
         own[row, width - len(prompt) + shared :] = torch.tensor(prompt[shared:])
         own_mask[row, width - len(prompt) + shared :] = 1
-    cache = None
+    cache = DynamicCache(config=model.config)
     if shared:
-        start = torch.tensor([prompts[0][:shared]], device=device)
-        cache = model(input_ids=start, use_cache=True, logits_to_keep=1).past_key_values
+        model(input_ids=torch.tensor([prompts[0][:shared]], device=device), cache=cache, logits_to_keep=1)
         cache.batch_repeat_interleave(len(prompts))
     mask = torch.cat([torch.ones(len(prompts), shared, dtype=torch.long), own_mask], dim=1).to(device)
     return _continue(model, own.to(device), mask, cache, end=end, max_new_tokens=max_new_tokens)
@@ -78,11 +78,9 @@ def _continue(
             input_ids=tokens,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
+            cache=cache,
             logits_to_keep=1,
         )
-        cache = out.past_key_values
         chosen = out.logits[:, -1].argmax(dim=-1)
         kept = [place for place, token in enumerate(chosen.tolist()) if token != end]
         for place in kept:

@@ -40,3 +40,10 @@ def _seconds(dtype: torch.dtype, device: str) -> float:
         (left @ left).sum().item()
         best = min(best, time.perf_counter() - start)
     return best
+
+
+def device_words() -> str:
+    """Return the device in words: the GPU's name, or the processor's and its number of cores."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"

@@ -78,9 +78,9 @@ def clusters(n: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     """Return for each of n places the lowest place that pairs connect it to, directly or through others."""
     parent = list(range(n))
     for first, second in pairs:
-        low, high = sorted((_root(parent, first), _root(parent, second)))
+        low, high = sorted((root(parent, first), root(parent, second)))
         parent[high] = low
-    return [_root(parent, place) for place in range(n)]
+    return [root(parent, place) for place in range(n)]
 
 
 def word_shingles(text: str) -> frozenset[int]:
@@ -97,8 +97,8 @@ def containment(one: frozenset[int], other: frozenset[int]) -> float:
     return len(one & other) / smaller if smaller else 0.0
 
 
-def _root(parent: list[int], place: int) -> int:
-    """Return the root of a place, halving the path to it."""
+def root(parent: list[int], place: int) -> int:
+    """Return the place that stands for another in a union-find list, halving the path to it."""
     while parent[place] != place:
         parent[place] = parent[parent[place]]
         place = parent[place]

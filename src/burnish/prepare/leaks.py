@@ -114,7 +114,11 @@ def _closest(
 
 
 def _field(path: Path, first: tuple[int, _Row], field: str | None) -> str:
-    """Return the key that holds the texts."""
+    """Return the key that holds the texts.
+
+    Raises:
+        DataError: no such key is in the first row.
+    """
     line, row = first
     if field is None:
         found = [name for name in _FIELDS if name in row]

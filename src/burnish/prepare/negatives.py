@@ -47,10 +47,10 @@ def mine(
     found there is no score to compare with, and the upper half of the hits is left out instead.
 
     Raises:
-        ValueError: per_question or depth is below 1, or ceiling is not in (0, 1].
+        ValueError: per_question is below 0, depth below 1, or ceiling is not in (0, 1].
     """
-    if per_question < 1 or depth < 1 or not 0 < ceiling <= 1:
-        raise ValueError("per_question and depth must be at least 1, and ceiling in (0, 1]")
+    if per_question < 0 or depth < 1 or not 0 < ceiling <= 1:
+        raise ValueError("per_question must be at least 0, depth at least 1, and ceiling in (0, 1]")
     by_id = {chunk.id: chunk for chunk in chunks}
     check_gold(questions, by_id.values())
 

@@ -70,7 +70,11 @@ class Beir(Reader):
         return gold
 
     def _judgement_files(self) -> list[Path]:
-        """Return the files of judgements to read, sorted by name."""
+        """Return the files of judgements to read, sorted by name.
+
+        Raises:
+            DataError: there are none, or not the one that `split` names.
+        """
         folder = self.path / "qrels"
         files = sorted(folder.glob("*.tsv")) if folder.is_dir() else []
         if not files:

@@ -87,7 +87,7 @@ class _Collector:
         """Add one function as a passage, and as a question where its docstring serves."""
         self._names[name] += 1
         key = name if self._names[name] == 1 else f"{name}#{self._names[name]}"
-        docstring = ast.get_docstring(function) or ""
+        docstring = (ast.get_docstring(function) or "").encode(errors="replace").decode()  # no escaped half characters
         description = " ".join(_BLANK_LINE.split(docstring.strip())[0].split())
         fault = _fault(function, docstring, description)
         if fault:
@@ -141,8 +141,7 @@ class _Code:
 
     def _offset(self, line: int | None, column: int | None) -> int:
         """Return the place of a line and a byte column, in characters of the file."""
-        if line is None or column is None:
-            raise ValueError("the parsed code has no positions")
+        assert line is not None and column is not None, "parsed code has positions"
         return self._starts[line - 1] + len(self._lines[line - 1].encode()[:column].decode())
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import DataError, RunError
-from burnish.train.check import require_trainable
 from burnish.recipe import Recipe, read_recipe, to_yaml
 from burnish.records import Record, read_jsonl, records_fingerprint
 from burnish.retrievers import Progress
 from burnish.run import Run, locked, new_folder
 from burnish.tasks import Built
 from burnish.text import fingerprint
+from burnish.train.check import require_trainable
 from burnish.train.checkpoint import Checkpoints
 from burnish.train.loop import Course, Outcome, Watch, fit
 

@@ -1,0 +1,60 @@
+"""Dense retrieval: the nearest vectors, exactly."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from burnish.models.encode import Encoder
+from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.topk import top_k
+from burnish.records import Chunk
+from burnish.retrievers import Hit, Progress, Retriever, Searcher
+from burnish.run import new_folder
+from burnish.text import TextFormat, fingerprint
+
+
+class Dense(Retriever):
+    """A bi-encoder: passages and questions as vectors, exact search over all of them."""
+
+    model: str
+    format: TextFormat | None = None  # None: the model's own
+
+    def build(self, chunks: Sequence[Chunk], *, cache: Path, progress: Progress) -> Searcher:
+        """Encode the chunks, or read their vectors from the cache: kept by model and by texts."""
+        allow_faster_fp32()
+        progress("loading the encoder", 0, 1)
+        encoder = Encoder.load(self.model, dtype=chosen_dtype())
+        encoder.format = self.format or encoder.format
+        ordered = sorted(chunks, key=lambda chunk: chunk.id)
+        texts = [encoder.format.passage(chunk.title, chunk.text) for chunk in ordered]
+        kept = cache / f"{encoder.fingerprint()}-{fingerprint(*texts)}"
+        if not kept.is_dir():
+            vectors, _ = encoder.encode(
+                texts,
+                max_tokens=encoder.format.passage_tokens,
+                progress=lambda done, total: progress("encoding passages", done, total),
+            )
+            with new_folder(kept) as beside:
+                save_file({"vectors": vectors}, beside / "vectors.safetensors")
+        vectors = load_file(kept / "vectors.safetensors")["vectors"]
+        return _DenseSearcher(encoder, vectors, [chunk.id for chunk in ordered])
+
+
+class _DenseSearcher:
+    def __init__(self, encoder: Encoder, vectors: Tensor, ids: list[str]) -> None:
+        self._encoder = encoder
+        self._vectors = vectors
+        self._ids = ids
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
+        if not questions:
+            return []
+        form = self._encoder.format
+        queries, _ = self._encoder.encode([form.query(text) for text in questions], max_tokens=form.query_tokens)
+        scores, rows = top_k(queries, self._vectors, k)
+        return [
+            [Hit(self._ids[row], score) for row, score in zip(found, best, strict=True)]
+            for found, best in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
