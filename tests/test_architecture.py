@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -93,11 +94,9 @@ def repository_texts() -> list[tuple[Path, str]]:
         pytest.skip("this is no git repository")
     listed = [git, "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    texts = []
-    for file in sorted({ROOT / name for name in names if name}):
-        if file.is_file() and b"\0" not in (content := file.read_bytes()):
-            texts.append((file.relative_to(ROOT), content.decode("utf-8")))
-    return texts
+    files = sorted({ROOT / name for name in names if name})
+    contents = [(file.relative_to(ROOT), file.read_bytes()) for file in files if file.is_file()]
+    return [(file, content.decode("utf-8")) for file, content in contents if b"\0" not in content]
 
 
 def tree_of(readme: str) -> set[str]:
@@ -220,6 +219,13 @@ def test_the_command_line_starts_without_the_heavy_libraries() -> None:
     code = "import sys, burnish.cli; print(*sorted({n.split('.')[0] for n in sys.modules}))"
     heavy = {"torch", "transformers", "accelerate", "peft", "sklearn", "scipy", "matplotlib", "sentence_transformers"}
     assert heavy & set(run_python("-c", code).stdout.split()) == set()
+
+
+def test_tests_reach_no_other_machine() -> None:
+    with socket.socket() as connection, pytest.raises(pytest.fail.Exception, match=r"192\.0\.2\.1"):
+        connection.connect(("192.0.2.1", 9))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
+        assert connection.getpeername() == server.getsockname()
 
 
 def test_no_text_of_the_repository_names_someones_folder() -> None:

@@ -67,9 +67,7 @@ def test_a_byte_order_mark_and_windows_line_ends_and_blank_lines_are_read(path):
 
 
 def test_line_numbers_count_blank_lines(path):
-    assert message_of(path, '\n\n{"id": "1"\n') == [
-        "FILE:3: this row is not JSON: Expecting ',' delimiter at column 1"
-    ] or (message_of(path, '\n\n{"id": "1"\n')[0].startswith("FILE:3: this row is not JSON: "))
+    assert message_of(path, "\n\nnope\n") == ["FILE:3: this row is not JSON: Expecting value at column 1"]
 
 
 def test_every_faulty_line_is_named_at_once(path):

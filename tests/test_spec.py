@@ -115,12 +115,12 @@ def test_all_faults_are_listed_at_once_with_their_places():
 
 
 def test_all_faults_of_one_part_are_listed_with_the_near_miss_among_its_own_keys():
-    assert faults_of({"method": {"kind": "full", "learning_rat": 1, "learning_rate": -1}}) == [
-        "method.learning_rate: Input should be greater than 0 (found -1)",
-        "method.learning_rat: there is no such key. Did you mean 'learning_rate'?",
+    assert faults_of({"metrics": ["nDCG@5", {"kind": "ndcg", "kk": 5, "k": 0}]}) == [
+        "metrics.1.k: Input should be greater than or equal to 1 (found 0)",
+        "metrics.1.kk: there is no such key. Did you mean 'k'?",
     ]
-    assert faults_of({"metrics": ["nDCG@5", {"kind": "ndcg", "kk": 5}]}) == [
-        "metrics.1.kk: there is no such key. Did you mean 'k'?"
+    assert faults_of({"method": {"kind": "full", "learning_rat": 1}}) == [
+        "method.learning_rat: there is no such key. Did you mean 'learning_rate'?"
     ]
 
 
@@ -140,6 +140,15 @@ def test_places_do_not_name_the_branches_of_a_union():
 
 def test_an_unknown_key_named_like_a_type_keeps_its_place():
     assert faults_of({"stages": [{"str": 1}]}) == ["stages.0.str: there is no such key."]
+
+
+def test_a_section_that_may_be_absent_still_knows_its_keys():
+    class Outer(Spec):
+        stages: tuple[Stage, ...] | None = None
+
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate({"stages": [{"stps": 1}]})
+    assert list(faults(caught.value, Outer)) == ["stages.0.stps: there is no such key. Did you mean 'steps'?"]
 
 
 def test_a_missing_key_is_named():

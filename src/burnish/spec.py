@@ -170,11 +170,18 @@ def _keys_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
         field = model.model_fields.get(str(step))
         if field is None:
             continue  # an index, a dictionary's key or a union's tag
-        inner = [c for c in (field.annotation, *get_args(field.annotation)) if isclass(c) and issubclass(c, BaseModel)]
+        inner = [found for found in _nested(field.annotation) if isclass(found) and issubclass(found, BaseModel)]
         if not inner:
             return []
         model = inner[0]
     return list(model.model_fields)
+
+
+def _nested(annotation: object) -> Iterator[object]:
+    """Yield a type and those it is made of: `tuple[Rung, ...] | None` holds Rung."""
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _nested(inner)
 
 
 def _dump(part: Any) -> Any:
