@@ -16,6 +16,7 @@ class PromptFormat(Spec):
 
     instruction: str = "Answer the question from the passages. Reply with the answer alone."
     bare_instruction: str = "Answer the question. Reply with the answer alone."
+    ask: str = "{question}"  # how a question is put: `{question}` stands for it
     passages: int = 5
     passage_words: int = 60
 
@@ -35,7 +36,7 @@ class PromptFormat(Spec):
     def turn(self, question: str, passages: Sequence[Chunk]) -> str:
         """Return the text of one user's turn: the passages, then the question."""
         shown = [f"[{place}] {self.piece(chunk)}" for place, chunk in enumerate(passages[: self.passages], start=1)]
-        return "\n\n".join([*shown, question])
+        return "\n\n".join([*shown, self.ask.replace("{question}", question)])
 
     def piece(self, chunk: Chunk) -> str:
         """Return a passage as the prompt shows it: its title, a line end, and the first words of its text."""

@@ -23,6 +23,14 @@ S = TypeVar("S", bound=Spec)
 TRAINED = "trained/"  # `trained/retriever` in a ladder is the model that the ladder itself trains
 
 
+RETRIEVAL = ("nDCG@10", "MRR@10", "Recall@1", "Recall@10")
+ANSWER = ("exact_match", "token_f1")
+
+
+def _metrics(*names: str) -> tuple[Metric, ...]:
+    return tuple(Metric.read(name) for name in names)
+
+
 class Files(Spec):
     """Where the rows of a training run stand: JSONL files of the task's record."""
 
@@ -35,7 +43,7 @@ class Recipe(Spec):
 
     task: Task
     model: str
-    method: Method = Field(default="full", validate_default=True)  # type: ignore[assignment]
+    method: Method = Field(default_factory=lambda: Method.named("full")())
     data: Files
     training: Training = Training()
     seed: int = 0
@@ -108,8 +116,8 @@ class Ladder(Spec):
     retriever: TrainedRetriever | None = None
     generator: TrainedGenerator | None = None
     prompt: PromptFormat = PromptFormat()
-    retrieval_metrics: tuple[Metric, ...] = Field(default=("nDCG@10", "MRR@10", "Recall@1", "Recall@10"), min_length=1)  # type: ignore[assignment]
-    answer_metrics: tuple[Metric, ...] = Field(default=("exact_match", "token_f1"), min_length=1)  # type: ignore[assignment]
+    retrieval_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*RETRIEVAL), min_length=1)
+    answer_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*ANSWER), min_length=1)
     answer_questions: int = Field(default=160, ge=1)  # a fixed sample of the test questions for the answer rungs
     rungs: tuple[Rung, ...] = Field(min_length=1)
     compare: tuple[tuple[str, str], ...] = ()  # further paired comparisons: [ours, theirs] by the rungs' names
@@ -125,6 +133,10 @@ class Ladder(Spec):
 
     @model_validator(mode="after")
     def _knows_what_it_names(self) -> "Ladder":
+        labels = [metric.label for metric in (*self.retrieval_metrics, *self.answer_metrics)]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise RecipeError(f"two metrics are called {label!r}; keep one of them")
         names = [rung.name for rung in self.rungs]
         for name in (name for pair in self.compare for name in pair):
             if name not in names:
@@ -208,7 +220,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "recipes have no aliases (*name)", event.start_mark)
         return super().compose_node(parent, index)
 

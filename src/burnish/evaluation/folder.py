@@ -1,6 +1,7 @@
 """The folder of a finished ladder, read and checked: everything that the report is made from."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,20 @@ from burnish.spec import Spec, faults
 from burnish.text import printable
 
 Card = dict[str, Any]  # plain numbers, texts, lists and dictionaries
+Kind = Literal["retrieval", "answer"]
 State = Literal["fixed", "broken", "wrong", "right"]
+_MISLEADING = re.compile("[\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
+
 W = TypeVar("W", bound="Written")
 
 
 def shown(text: str) -> str:
-    """Return the text without what no page, picture or terminal can show: controls, escapes, halves of characters."""
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    return printable(whole).translate({0xFFFE: "\ufffd", 0xFFFF: "\ufffd"})  # these two XML forbids
+    """Return the text without control characters and terminal escapes; what could mislead the eye becomes U+FFFD.
+
+    That is: halves of characters, what XML forbids, and what turns the direction of writing around
+    (Boucher and Anderson 2021, arXiv 2111.00169).
+    """
+    return _MISLEADING.sub("\ufffd", printable(text))
 
 
 Text = Annotated[str, BeforeValidator(lambda value: shown(value) if isinstance(value, str) else value)]
@@ -66,7 +73,7 @@ class Rung(Written):
     """One system on the ladder."""
 
     name: Text
-    kind: Literal["retrieval", "answer"]
+    kind: Kind
     scores: dict[Text, Score]
     seconds: float
     trainable: int  # weights that moved for this rung
@@ -87,7 +94,7 @@ class Ladder(Written):
     name: Text
     rungs: tuple[Rung, ...]
     verdict: Text
-    main: dict[Literal["retrieval", "answer"], Text]  # the metric that the rungs of a kind are compared on
+    main: dict[Kind, Text]  # the metric that the rungs of a kind are compared on
     device: Text
     versions: dict[Text, Text]
     seed: int
@@ -106,7 +113,7 @@ class Ladder(Written):
                 raise ValueError(f"rung {rung.name!r} has no score for {metric!r}, the metric of `main`.{hint}")
         return self
 
-    def of_kind(self, kind: str) -> list[Rung]:
+    def of_kind(self, kind: Kind) -> list[Rung]:
         """Return the rungs of one kind, in their order."""
         return [rung for rung in self.rungs if rung.kind == kind]
 

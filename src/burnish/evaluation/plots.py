@@ -31,10 +31,10 @@ _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial,
 _SVG = "{http://www.w3.org/2000/svg}"
 _SETTINGS = {
     "svg.fonttype": "none",
-    "font.size": 9,
+    "font.size": 9.5,
     "axes.edgecolor": GRID,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": 8.5,
+    "axes.labelsize": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "text.color": INK,
@@ -43,9 +43,9 @@ _SETTINGS = {
     "ytick.color": GRID,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
 }
 
 
@@ -63,9 +63,7 @@ def ladder_file(panels: Sequence[tuple[str, Sequence[Rung], str]]) -> str:
     with _figure(WIDTH * len(panels), height) as figure:
         for place, (title, rungs, metric) in enumerate(panels):
             tall = (len(rungs) + 0.1) * _ROW
-            axes = _axes(
-                figure, top=0.4, bottom=height - 0.4 - tall, left=WIDTH * place + 0.2, width=WIDTH - 0.4
-            )
+            axes = _axes(figure, top=0.4, bottom=height - 0.4 - tall, left=WIDTH * place + 0.2, width=WIDTH - 0.4)
             _draw_ladder(axes, rungs, metric)
             axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold", pad=8)
         _draw_legend(figure, [rung for _, rungs, _ in panels for rung in rungs], left=0.2)
@@ -107,11 +105,11 @@ def training_panel(training: Training) -> str:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Return the exponential moving average, without its bias towards the start; it looks back about 1/20 of all."""
-    keep = 1 - 1 / max(3.0, len(values) / 20)
-    sums = accumulate(values, lambda total, value: total * keep + value)
-    counts = accumulate([1.0] * len(values), lambda total, one: total * keep + one)
-    return [total / count for total, count in zip(sums, counts, strict=True)]
+    """Return the mean of each value and its neighbours, about 1/15 of all; at the ends, of those that there are."""
+    sums = [0.0, *accumulate(values)]
+    wing = max(1, len(values) // 30)
+    ends = [(max(0, place - wing), min(len(values), place + wing + 1)) for place in range(len(values))]
+    return [(sums[last] - sums[first]) / (last - first) for first, last in ends]
 
 
 def duration(seconds: float) -> str:
@@ -153,16 +151,18 @@ def _draw_rows(axes: Axes, names: Sequence[str], values: Sequence[str]) -> None:
     """Give each row its name above what will be drawn, and its value at the right end."""
     for place, (name, value) in enumerate(zip(names, values, strict=True)):
         cut = name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1] + "…"
-        line = {"y": -place + 0.2, "transform": axes.get_yaxis_transform(), "verticalalignment": "center"}
         # On paper of their own, so that no grid line runs through them.
         paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.2}
-        axes.text(0, s=cut, bbox=paper, **line)
-        axes.text(1, s=value, bbox=paper, horizontalalignment="right", fontweight="bold", **line)
+        left = axes.text(0, -place + 0.2, cut, bbox=paper)
+        right = axes.text(1, -place + 0.2, value, bbox=paper, horizontalalignment="right", fontweight="bold")
+        for text in (left, right):
+            text.set_transform(axes.get_yaxis_transform())
+            text.set_verticalalignment("center")
     axes.set_ylim(-len(names) + 0.5, 0.6)
     axes.set_yticks([])
 
 
-def _draw_legend(figure: Figure, rungs: Sequence[Rung], *, left: float = 0.06) -> None:
+def _draw_legend(figure: Figure, rungs: Sequence[Rung], *, left: float = 0.0) -> None:
     marks = [Line2D([], [], color=PLAIN, marker="o", markersize=5.5, linewidth=1.8, label="as it is")]
     if any(rung.tuned for rung in rungs):
         marks.append(Line2D([], [], color=ACCENT, marker="D", markersize=5, linewidth=1.8, label="fine-tuned"))
@@ -197,7 +197,7 @@ def _draw_dev(axes: Axes, training: Training) -> None:
 
 
 def _dress_curve(axes: Axes, title: str, steps: int) -> None:
-    axes.set_title(title, loc="left", fontsize=9, color=INK, pad=5)
+    axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=5)
     axes.set_xlim(0, steps * 1.02)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -215,7 +215,7 @@ def _figure(width: float, height: float) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), facecolor="none")
 
 
-def _axes(figure: Figure, *, top: float, bottom: float, left: float = 0.06, width: float = WIDTH - 0.12) -> Axes:
+def _axes(figure: Figure, *, top: float, bottom: float, left: float = 0.0, width: float = WIDTH) -> Axes:
     """Return axes without a frame; the margins and the width are in inches."""
     wide, high = figure.get_size_inches()
     axes = figure.add_axes((left / wide, bottom / high, width / wide, (high - top - bottom) / high), facecolor="none")

@@ -20,11 +20,11 @@ from markupsafe import Markup
 
 from burnish.errors import DataError
 from burnish.evaluation import plots
-from burnish.evaluation.folder import Card, Finished, Ladder, Quadrants, Rung, read_finished, read_ladder, shown
+from burnish.evaluation.folder import Card, Finished, Kind, Ladder, Quadrants, Rung, read_finished, read_ladder, shown
 from burnish.run import write_text
 
 SHOWN_ROWS = 12  # of a list in the data card; the file has all of them
-_KINDS = {"retrieval": "Finding the passages", "answer": "Answering the questions"}
+_KINDS: dict[Kind, str] = {"retrieval": "Finding the passages", "answer": "Answering the questions"}
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 
@@ -33,7 +33,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 class Section:
     """The rungs of one kind, as the page shows them."""
 
-    kind: str
+    kind: Kind
     title: str
     metric: str  # the one they are compared on
     metrics: tuple[str, ...]  # all, that one first
@@ -113,7 +113,7 @@ def _page(finished: Finished) -> str:
     )
 
 
-def _kinds(ladder: Ladder) -> list[str]:
+def _kinds(ladder: Ladder) -> list[Kind]:
     return [kind for kind in _KINDS if ladder.of_kind(kind)]
 
 
@@ -177,14 +177,14 @@ def fault(found: Quadrants) -> str:
         return f"Retriever and generator are equally at fault: {generator} of {wrong} wrong answers each."
     if generator > retriever:
         return (
-            f"Mostly the generator's fault: {generator} of {wrong} wrong answers came "
+            f"Mostly the generator’s fault: {generator} of {wrong} wrong answers came "
             "although the gold passage was in the prompt."
         )
-    return f"Mostly the retriever's fault: {retriever} of {wrong} wrong answers came without the gold passage."
+    return f"Mostly the retriever’s fault: {retriever} of {wrong} wrong answers came without the gold passage."
 
 
 def card_tables(card: Card) -> list[Table]:
-    """Return the data card as tables: plain values first, neighbours with the same keys as one table, long lists cut."""
+    """Return the data card as tables: plain values first, sections with the same keys joined, long lists cut."""
     plain = [(_label(key), _cell(value)) for key, value in card.items() if not _is_table(value)]
     tables = [Table("overview", ("", ""), tuple(plain))] if plain else []
     matrices: dict[tuple[str, ...], list[tuple[str, Mapping[str, Any]]]] = {}
@@ -212,7 +212,7 @@ def _joined(keys: tuple[str, ...], named: Sequence[tuple[str, Mapping[str, Any]]
 
 def _list_table(title: str, entries: Sequence[Any]) -> Table:
     """Return a list of lists or of objects, a row each, cut after so many."""
-    first = entries[: SHOWN_ROWS]
+    first = entries[:SHOWN_ROWS]
     if all(isinstance(entry, Mapping) and list(entry) == list(first[0]) for entry in first):
         head, rows = tuple(map(_label, first[0])), [tuple(map(_cell, entry.values())) for entry in first]
     else:

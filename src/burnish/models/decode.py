@@ -37,7 +37,10 @@ def write_greedily(
 
 def shared_start(prompts: Sequence[Sequence[int]]) -> int:
     """Return how many tokens all prompts begin with, leaving each at least one token of its own."""
-    shortest, longest = min(prompts), max(prompts)  # lexicographic: what these two share, all share
+    shortest, longest = (
+        min(map(tuple, prompts)),
+        max(map(tuple, prompts)),
+    )  # lexicographic: what these two share, all share
     limit = min(len(prompt) for prompt in prompts) - 1
     for place in range(limit):
         if shortest[place] != longest[place]:

@@ -2,9 +2,11 @@
 
 import hashlib
 import importlib
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -210,7 +212,7 @@ def _convert(source: Path, target: Path) -> None:
     from burnish.models.quiet import quiet
 
     origin: Any = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    with quiet():
+    with quiet(), redirect_stderr(io.StringIO()):  # the bar of GGUF files heeds no setting
         packed = AutoModelForCausalLM.from_pretrained(**origin, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(**origin)
     # The file names its way to cut text, "smollm": every digit alone, then as GPT-2. transformers knows the second

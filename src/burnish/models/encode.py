@@ -16,7 +16,7 @@ from burnish.models.packing import micro_batches
 from burnish.text import TextFormat
 
 Pooling = Literal["mean", "cls", "last"]
-TOKENS_PER_PASS = 4096  # padded; larger passes fall out of the processor's caches
+TOKENS_PER_PASS = 8192  # padded; fewer, larger passes repack the weights less often
 _POOLING_KEYS: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -130,7 +130,7 @@ class Encoder(nn.Module):
         digest = hashlib.sha256(f"{self.pooling} {self.format.model_dump_json()}".encode())
         for name, weight in sorted(self.transformer.named_parameters()):
             digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def _pass(self, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -1,154 +1,279 @@
-"""The one way to load a model: embedded, from a local folder, or from the hub; never with code from the model."""
+"""Models found by name, checked before anything of them is read as code, and loaded whole or not at all."""
 
-import json
-import os
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from peft import PeftConfig, PeftModel
-from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
+from huggingface_hub.errors import HfHubHTTPError
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from burnish.errors import ModelError, near_miss
 from burnish.models import embedded
+from burnish.models.quiet import quiet
+from burnish.models.safety import read_settings, refuse_code, require_weights, transformer_folder
 
-logging.disable_progress_bar()
-logging.set_verbosity_error()
+FETCHED_SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model"]
+FETCHED_WEIGHTS = ["*.safetensors"]
+NOT_FETCHED = ["onnx/*", "openvino/*", "*.msgpack", "original/*"]
+_AUTO_CAUSAL: Any = AutoModelForCausalLM  # untyped at the library's border
+_AUTO_ENCODER: Any = AutoModel
+_AUTO_CLASSIFIER: Any = AutoModelForSequenceClassification
+FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
 
-_CODE_KEYS = ("auto_map", "trust_remote_code", "_attn_implementation", "_attn_implementation_internal", "kernels")
-_CONFIGS = ("config.json", "tokenizer_config.json", "adapter_config.json", "generation_config.json")
+
+class Classifier(NamedTuple):
+    """A model with a classification head."""
+
+    model: Any
+    tokenizer: Any
+    fresh: tuple[str, ...]  # prefixes of the parameters that are new and untrained
 
 
 def resolve(name: str) -> Path:
-    """Return the folder of a model, downloaded from the hub where the name says so.
+    """Return the folder of a model: `embedded/…`, a local folder, or a name on the model hub, which is fetched.
+
+    Of a hub model, settings and safetensors files are fetched and nothing else: no code and no pickles. The settings
+    are looked through before any weight is fetched.
 
     Raises:
-        ModelError: there is no such model, or its files would run code or hold pickled weights.
+        ModelError: there is no such model or folder, the hub cannot be reached, or the settings name code to run.
     """
     if name.startswith(embedded.PREFIX):
-        return embedded.folder(name.removeprefix(embedded.PREFIX))
-    path = Path(name).expanduser()
-    if not path.is_dir():
-        path = _from_hub(name)
-    _refuse_code(path)
-    return path
+        folder = embedded.folder(name)
+    elif Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser().absolute()
+    elif _looks_local(name):
+        raise ModelError(_missing(Path(name).expanduser(), name))
+    else:
+        refuse_code(_fetched(name, FETCHED_SETTINGS))
+        folder = _fetched(name, FETCHED_SETTINGS + FETCHED_WEIGHTS)
+    refuse_code(folder)
+    return folder
 
 
 def load_causal(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return a causal model, or an adapter on its base, in evaluation mode, and its tokenizer."""
-    path = resolve(name)
-    if not (path / "adapter_config.json").is_file():
-        return _checked(AutoModelForCausalLM, path, dtype), _tokenizer(path)
-    base = PeftConfig.from_pretrained(path).base_model_name_or_path
-    network: Any = _checked(AutoModelForCausalLM, resolve(str(base)), dtype)
-    network = PeftModel.from_pretrained(network, path)
-    return network.to(dtype).eval(), _tokenizer(
-        path if (path / "tokenizer_config.json").is_file() else resolve(str(base))
-    )
-
-
-def load_transformer(name: str, *, dtype: torch.dtype) -> tuple[Path, nn.Module, Any]:
-    """Return the folder, the bare transformer without a pooler, and the tokenizer of an encoder."""
-    path = resolve(name)
-    extra = (
-        {"add_pooling_layer": False} if _config(path).get("model_type") in {"bert", "roberta", "xlm-roberta"} else {}
-    )
-    return path, _checked(AutoModel, path, dtype, **extra), _tokenizer(path)
-
-
-def load_classifier(name: str, *, labels: list[str], dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return a sequence classifier with a new head, its labels in its config, and its tokenizer."""
-    path = resolve(name)
-    network: Any = _checked(
-        AutoModelForSequenceClassification,
-        path,
-        dtype,
-        fresh=("score", "classifier", "pooler", "pre_classifier", "bert.pooler"),
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: number for number, label in enumerate(labels)},
-    )
-    tokenizer = _tokenizer(path)
-    if network.config.pad_token_id is None:
-        network.config.pad_token_id = tokenizer.pad_token_id
-    return network, tokenizer
-
-
-def _checked(auto: Any, path: Path, dtype: torch.dtype, *, fresh: tuple[str, ...] = (), **extra: Any) -> nn.Module:
-    """Load a network and see that every weight came from the folder, but for the new parts.
+    """Return a causal language model and its tokenizer; of an adapter's folder, the base with the adapter on it.
 
     Raises:
-        ModelError: the folder is not a model of this kind, or weights are missing.
+        ModelError: it cannot be found, is no causal language model, is damaged, or would need code of its own.
     """
-    try:
-        network, info = auto.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **extra
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: this model cannot be loaded: {str(error).splitlines()[0]}") from error
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith(fresh or ("\0",)))
-    if missing:
+    folder = resolve(name)
+    if (folder / "adapter_config.json").is_file():
+        return _load_adapted(name, folder, dtype=dtype)
+    what = "a causal language model"
+    require_weights(folder, "model")
+    with _loading(name, what):
+        model, info = _AUTO_CAUSAL.from_pretrained(folder, **_safely(dtype))
+    _require_whole(name, what, missing=info["missing_keys"], unexpected=info["unexpected_keys"])
+    return model, load_tokenizer(name, folder)
+
+
+def load_transformer(name: str, *, dtype: torch.dtype) -> tuple[Path, Any, Any]:
+    """Return an encoder's folder, its network without any head, and its tokenizer.
+
+    BERT's pooler is left out too: nothing here reads or trains it.
+
+    Raises:
+        ModelError: it cannot be found, is an encoder-decoder or an adapter, is damaged, or would need code of its own.
+    """
+    folder = resolve(name)
+    what = "a text encoder"
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{name}: this is an adapter, and a text encoder is needed; merge it into its base first")
+    inner = transformer_folder(folder)
+    require_weights(inner, "model")
+    with _loading(name, what):
+        model, info = _AUTO_ENCODER.from_pretrained(inner, **_safely(dtype))
+    if model.config.is_encoder_decoder:
         raise ModelError(
-            f"{path}: {len(missing)} weights that {type(network).__name__} needs are not in this model, "
-            f"among them {missing[0]}; it is of another kind"
+            f"{name}: a text encoder is needed, and this is an encoder-decoder ({model.config.model_type})"
         )
-    module: nn.Module = network.eval()
-    return module
+    own = {part for part, _ in model.named_children()} - {"pooler"}
+    prefix = f"{model.base_model_prefix}."
+    heads = [key for key in info["unexpected_keys"] if key.removeprefix(prefix).split(".")[0] not in own]
+    missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
+    _require_whole(name, what, missing=missing, unexpected=set(info["unexpected_keys"]) - {*heads})
+    if "pooler" in dict(model.named_children()):
+        model.pooler = None
+    model.config.use_cache = False
+    return folder, model, load_tokenizer(name, inner)
 
 
-def _tokenizer(path: Path) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    if tokenizer.pad_token is None:
+def load_classifier(name: str, labels: Sequence[str], *, dtype: torch.dtype, seed: int) -> Classifier:
+    """Return a model that scores the labels, in their order; a head that was trained for the same labels is kept.
+
+    seed: of the weights of a new head.
+
+    Raises:
+        ModelError: it cannot be found, has no form with a classification head, or is damaged.
+    """
+    folder = resolve(name)
+    what = "a classifier"
+    require_weights(folder, "model")
+    tokenizer = load_tokenizer(name, folder)
+    with _loading(name, what), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config: Any = AutoConfig.from_pretrained(folder)
+        same = list(config.id2label.values()) == list(labels)
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: number for number, label in enumerate(labels)}
+        config.pad_token_id = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
+        model, info = _AUTO_CLASSIFIER.from_pretrained(
+            folder, config=config, ignore_mismatched_sizes=not same, **_safely(dtype)
+        )
+        new = _AUTO_CLASSIFIER.from_config(config)
+    heads = tuple(f"{part}." for part, _ in model.named_children() if part != model.base_model_prefix)
+    in_base = f"{model.base_model_prefix}."
+    pooler = f"{in_base}pooler."
+    missing = [key for key in info["missing_keys"] if key.startswith(in_base) and not key.startswith(pooler)]
+    _require_whole(
+        name, what, missing=missing, unexpected=[k for k in info["unexpected_keys"] if k.startswith(in_base)]
+    )
+    if same and not info["missing_keys"]:
+        return Classifier(model, tokenizer, ())
+    untrained = (*heads, *([pooler] if any(key.startswith(pooler) for key in info["missing_keys"]) else []))
+    state = {key: value.to(dtype) for key, value in new.state_dict().items() if key.startswith(untrained)}
+    model.load_state_dict(state, strict=False)
+    return Classifier(model, tokenizer, untrained)
+
+
+def load_tokenizer(name: str, folder: Path) -> Any:
+    """Return the folder's tokenizer; one without a token for padding pads with the end of text.
+
+    Raises:
+        ModelError: there is none, or it is not of the fast kind.
+    """
+    with _loading(name, "a tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{name}: its tokenizer is not of the fast kind (no tokenizer.json); convert it first")
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def _from_hub(name: str) -> Path:
-    """Return the folder of a hub model, from the hub's cache or fetched.
+def model_fingerprint(folder: Path) -> str:
+    """Return the SHA-256 over names and contents of a model folder's settings, tokenizer and weight files."""
+    digest = hashlib.sha256()
+    kinds = {".json", ".safetensors", ".txt", ".model", ".jinja"}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in kinds and path.is_file()):
+        with path.open("rb") as file:
+            digest.update(f"{path.relative_to(folder).as_posix()}:{path.stat().st_size}:".encode())
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _load_adapted(name: str, folder: Path, *, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return the base that the adapter's settings name, with the adapter on it.
 
     Raises:
-        ModelError: it is no hub name, or is not to be had.
+        ModelError: the base cannot be loaded, or the adapter does not fit it.
     """
-    near = near_miss(name, [f"{embedded.PREFIX}{known}" for known in embedded.MODELS])
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    require_weights(folder, "adapter_model")
+    origin = read_settings(folder / "adapter_config.json").get("base_model_name_or_path")
+    if not isinstance(origin, str):
+        raise ModelError(f"{folder / 'adapter_config.json'}: 'base_model_name_or_path' must name the base model")
+    base_name = origin if Path(origin).is_dir() else embedded.name_of(origin) or origin
+    try:
+        base, tokenizer = load_causal(base_name, dtype=dtype)
+    except ModelError as error:
+        raise ModelError(f"{name}: the base of this adapter cannot be used: {error}") from error
+    with _loading(name, f"an adapter of {base_name}"):
+        model = PeftModel.from_pretrained(base, str(folder))
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        found = {key for key in file.keys() if "embed" not in key and "lm_head" not in key}  # noqa: SIM118
+    missing = {key for key in expected if "embed" not in key and "lm_head" not in key} - found
+    _require_whole(name, f"an adapter of {base_name}", missing=missing, unexpected=found - expected)
+    own = (folder / "tokenizer_config.json").is_file()
+    return model, load_tokenizer(name, folder) if own else tokenizer
+
+
+def _fetched(name: str, patterns: list[str]) -> Path:
+    """Return the folder of a hub model with the files of these patterns.
+
+    Raises:
+        ModelError: the hub does not have it, or cannot be reached and nothing was fetched before.
+    """
+    try:
+        with quiet():
+            return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=NOT_FETCHED))
+    except (OSError, ValueError, HfHubHTTPError) as error:
         raise ModelError(
-            f"{name}: there is no such folder, and this is not a hub name (owner/name) or embedded/NAME.{near}"
-        )
-    offline = os.environ.get("HF_HUB_OFFLINE", "0") not in {"0", ""}
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        why = "HF_HUB_OFFLINE is set" if offline else "the hub does not have it or cannot be reached"
-        raise ModelError(f"{name}: no such folder here, and {why}.{near}") from error
+            f"{name}: this is neither a local folder nor an embedded model "
+            f"({', '.join(embedded.PREFIX + known for known in embedded.MODELS)}), and the model hub did not give it: "
+            f"{_first_line(error)}"
+        ) from error
 
 
-def _refuse_code(path: Path) -> None:
-    """Refuse a folder whose settings would run code, or whose weights are pickled.
+def _looks_local(name: str) -> bool:
+    """Tell whether a name that is no folder was meant as one; a hub name is `model` or `owner/model`."""
+    path = Path(name).expanduser()
+    written_as_path = name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+    return written_as_path or path.exists() or ("/" in name and path.parent.is_dir())
+
+
+def _missing(path: Path, name: str) -> str:
+    """Return what to say of a path that is no folder."""
+    if path.exists():
+        return f"{name}: a model is a folder, and this is a file"
+    siblings = [found.name for found in path.parent.iterdir() if found.is_dir()] if path.parent.is_dir() else []
+    return f"{name}: there is no such model folder.{near_miss(path.name, siblings)}"
+
+
+def _safely(dtype: torch.dtype) -> dict[str, Any]:
+    """Return how every model is loaded: from safetensors, on disk, without foreign code, faults told."""
+    return {
+        "dtype": dtype,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "local_files_only": True,
+        "output_loading_info": True,
+    }
+
+
+@contextmanager
+def _loading(name: str, what: str) -> Iterator[None]:
+    """Turn what goes wrong in the libraries into one sentence.
 
     Raises:
-        ModelError: there is such a setting or file.
+        ModelError: anything went wrong.
     """
-    for name in _CONFIGS:
-        found = _config(path, name)
-        for key in _CODE_KEYS:
-            if found.get(key):
-                raise ModelError(f"{path / name}: {key!r} asks to run code or kernels from elsewhere; burnish does not")
-    weights = [*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pkl")]
-    if weights and not any(path.rglob("*.safetensors")):
-        raise ModelError(f"{weights[0]}: pickled weights can run code; save the model as safetensors")
-    if not any((path / name).is_file() for name in ("config.json", "adapter_config.json", "modules.json")):
-        raise ModelError(f"{path}: this folder holds no model (no config.json or adapter_config.json)")
-
-
-def _config(path: Path, name: str = "config.json") -> dict[str, Any]:
-    if not (path / name).is_file():
-        return {}
     try:
-        found: dict[str, Any] = json.loads((path / name).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{path / name}: this is not JSON: {error.msg} in line {error.lineno}") from error
-    return found
+        with quiet():
+            yield
+    except FAULTS as error:
+        raise ModelError(f"{name}: this cannot be loaded as {what}: {_first_line(error)}") from error
+
+
+def _require_whole(name: str, what: str, *, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Check that file and network have the same weights.
+
+    Raises:
+        ModelError: they do not: the library would go on with random ones, or leave some out.
+    """
+    faults = [
+        f"{', '.join(sorted(keys)[:3])}{' …' if len(keys) > 3 else ''} {how}"
+        for keys, how in (([*missing], "is missing from the file"), ([*unexpected], "has no place in the network"))
+        if keys
+    ]
+    if faults:
+        raise ModelError(f"{name}: this does not fit as {what}: {'; '.join(faults)}")
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the first line of a library's message, or the name of its error where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

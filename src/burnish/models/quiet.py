@@ -1,24 +1,28 @@
 """Libraries that draw bars and print tables, kept quiet: what they have to say is raised as an error instead."""
 
-import io
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from typing import Any
 
+import huggingface_hub.utils
 from transformers.utils import logging
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Let transformers draw no bar and log nothing below an error while a model is loaded, converted or saved."""
+    """Let no bar be drawn and nothing below an error be logged while a model is fetched, loaded or saved."""
     settings: Any = logging
+    hub: Any = huggingface_hub.utils
     level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    hub_bars = not hub.are_progress_bars_disabled()
     settings.set_verbosity_error()
     settings.disable_progress_bar()
+    hub.disable_progress_bars()
     try:
-        with redirect_stderr(io.StringIO()):  # the bars of GGUF files ask nobody
-            yield
+        yield
     finally:
         settings.set_verbosity(level)
         if bars:
             settings.enable_progress_bar()
+        if hub_bars:
+            hub.enable_progress_bars()

@@ -14,7 +14,7 @@ def top_k(queries: Tensor, passages: Tensor, k: int) -> tuple[Tensor, Tensor]:
     k passages exist, all are returned.
     """
     k = min(k, len(passages))
-    found = [_top(block, passages, k) for block in queries.split(QUERIES)]
+    found = [_top(block, passages, k) for block in torch.split(queries, QUERIES)]
     return torch.cat([scores for scores, _ in found]), torch.cat([rows for _, rows in found])
 
 

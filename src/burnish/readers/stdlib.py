@@ -16,7 +16,6 @@ from burnish.records import Chunk, Question, Rejected
 from burnish.text import normal
 
 _SKIPPED = frozenset({"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__"})
-_ASK = "Which function of the standard library does this: "
 _WORDS_NEEDED = 5
 _REPEATS = ("duplicate passage", "same description as another passage")
 _BLANK_LINE = re.compile(r"\n\s*\n")
@@ -106,7 +105,7 @@ class _Collector:
         if _names_itself(function.name, description):
             self.rejected.append(Rejected(reason="names itself", id=f"q:{key}", detail=description))
             return
-        question = Question(id=f"q:{key}", group=group, question=_ASK + description, answers=(name,), gold=(key,))
+        question = Question(id=f"q:{key}", group=group, question=description, answers=(name,), gold=(key,))
         self.questions.append(question)
 
 

@@ -188,7 +188,10 @@ class Climb:
             depth=part.negatives.depth,
             ceiling=part.negatives.ceiling,
         )
-        self.say("hard negatives: " + ", ".join(f"{count} {reason}" for reason, count in mined.counts.items()))
+        self.say(
+            "left out as hard negatives: "
+            + ", ".join(f"{count} {reason}" for reason, count in mined.dropped.items() if count)
+        )
         form = TextFormat()
         made: list[Pair] = pairs(self.data.train, self.chunks, mined.negatives, form=form)
         return {"train": [*made], "dev": [*pairs(self.data.dev[: part.dev_rows], self.chunks, {}, form=form)]}
@@ -199,15 +202,14 @@ class Climb:
         assert part is not None
         retriever = self._rungs[self.best_name].retriever if part.passages == "best" else part.passages
         assert isinstance(retriever, Retriever)
-        made = {}
+        made: dict[str, list[Record]] = {}
         for side, questions, count in (("train", self.data.train, part.rows), ("dev", self.data.dev, part.dev_rows)):
             shown = self._passages(questions, retriever)
             kept = [i for i, q in enumerate(questions) if {chunk.id for chunk in shown[i]} & set(q.gold)]
             self.say(f"{side}: {len(kept)} of {len(questions)} questions have the gold passage among those shown")
             spread = kept[:: max(1, len(kept) // count)][:count] if count else kept
-            made[side] = [
-                *completions([questions[i] for i in spread], [shown[i] for i in spread], prompt=self.recipe.prompt)
-            ]
+            rows = completions([questions[i] for i in spread], [shown[i] for i in spread], prompt=self.recipe.prompt)
+            made[side] = [*rows]
         return made
 
     def _original(self, name: str) -> Rung:

@@ -10,7 +10,8 @@ from burnish.errors import RunError
 from burnish.evaluation.measure import Measured, quadrants
 from burnish.evaluation.report import write_report
 from burnish.evaluation.verdict import comparisons, rung_scores, verdict
-from burnish.prepare.corpus import Prepared, open_prepared, prepare, save
+from burnish.prepare.corpus import Prepared, prepare
+from burnish.prepare.folder import open_prepared, save
 from burnish.recipe import Ladder, to_yaml
 from burnish.records import Question
 from burnish.retrievers import Progress
@@ -45,7 +46,7 @@ def prepared(recipe: Ladder, folder: Path, *, progress: Progress) -> Prepared:
     source = recipe.corpus.reader.load()
     shares = {"train": 1 - recipe.corpus.dev - recipe.corpus.test, "dev": recipe.corpus.dev, "test": recipe.corpus.test}
     progress("splitting and checking for leaks", 0, 1)
-    data = prepare(source, shares=shares, seed=recipe.seed)
+    data = prepare(source, name=recipe.name, shares=shares, seed=recipe.seed)
     save(data, folder)
     return data
 

@@ -48,7 +48,11 @@ def _rows(recipe: Recipe) -> tuple[list[Record], list[Record]]:
 
 
 def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, say: Say, progress: Progress) -> Run:
-    """Build, adapt, audit, fit, save."""
+    """Build, adapt, audit, fit, save.
+
+    Raises:
+        DataError: no row is left to train on.
+    """
     task, method, training = recipe.task, recipe.method, recipe.training
     progress("loading the model", 0, 1)
     built = task.build(recipe.model)

@@ -98,7 +98,8 @@ class Generate(Task):
             input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False
         ).last_hidden_state
         chosen = hidden.reshape(-1, hidden.shape[-1])[batch.places.to(device)]
-        return loss(network.get_output_embeddings()(chosen), batch.targets.to(device))
+        logits: Tensor = network.get_output_embeddings()(chosen)
+        return loss(logits, batch.targets.to(device))
 
     def audit(self, items: Sequence[GenerateItem], built: Built) -> list[str]:
         """Show the trained tokens of three rows.

@@ -44,7 +44,7 @@ class Retrieve(Task):
     divisible: ClassVar[bool] = False  # a query's negatives are the passages of the whole batch
 
     loss: Loss = Contrastive()
-    metric: Metric = Field(default="nDCG@10", validate_default=True)  # type: ignore[assignment]  # of the dev rows
+    metric: Metric = Field(default_factory=lambda: Metric.read("nDCG@10"))  # of the dev rows
     query_tokens: int = 64
     passage_tokens: int = 128
     pass_tokens: int = 8192  # padded tokens that one forward pass holds; the numbers do not depend on it

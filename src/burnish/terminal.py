@@ -1,0 +1,103 @@
+"""What a person sees in the terminal: progress with time left, a line for what happened, tables at the end."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from burnish.text import printable
+
+
+class Screen:
+    """Draws progress while steps run. Everything that comes from data is shown as plain text."""
+
+    def __init__(self) -> None:
+        """Draw nothing yet; use it as a context."""
+        self._console = Console(highlight=False)
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._what = ""
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bars away."""
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """Print one line above the bars."""
+        self._console.print(Text(printable(line)), overflow="fold")
+
+    def progress(self, what: str, done: int, of: int) -> None:
+        """Show how far the current piece of work is; a new piece takes the place of the one before."""
+        if what != self._what or self._task is None:
+            if self._task is not None:
+                self._bars.remove_task(self._task)
+            self._what, self._task = what, self._bars.add_task(what, total=of or None)
+        self._bars.update(self._task, completed=done, total=of or None)
+
+    def show(self, what: RenderableType) -> None:
+        """Print a result."""
+        self._console.print(Text(printable(what)) if isinstance(what, str) else what)
+
+
+def ladder_table(ladder: Mapping[str, Any]) -> Table:
+    """Return the ladder as a table: value and interval, paired difference to the rung before, cost."""
+    table = Table(title=Text(f"{ladder['name']}: what each rung gains"), title_justify="left", show_lines=False)
+    for heading, side in (("rung", "left"), ("score", "left"), ("n", "right"), ("against the rung before", "left")):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    table.add_column("p", justify="right")
+    table.add_column("seconds", justify="right")
+    table.add_column("trained", justify="right")
+    kind = ""
+    for rung in ladder["rungs"]:
+        if kind and rung["kind"] != kind:
+            table.add_section()
+        kind = rung["kind"]
+        label = ladder["main"][kind]
+        score, versus = rung["scores"][label], rung["versus"]
+        table.add_row(
+            Text(rung["name"]),
+            f"{label} {score['value']:.3f} \\[{score['low']:.3f}, {score['high']:.3f}]",
+            str(score["n"]),
+            f"{versus['difference']:+.3f} \\[{versus['low']:+.3f}, {versus['high']:+.3f}]" if versus else "",
+            f"{versus['p']:.4f}" if versus else "",
+            f"{rung['seconds']:.0f}",
+            f"{rung['trainable']:,}" if rung["trainable"] else "",
+        )
+    return table
+
+
+def answer_text(answer: Mapping[str, Any]) -> str:
+    """Return an answer and the passages it rests on, those that the answer names marked."""
+    lines = [answer["text"], ""] if answer["text"] else []
+    for place, passage in enumerate(answer["passages"], start=1):
+        mark = "*" if passage["cited"] else " "
+        lines.append(f"{mark}[{place}] {passage['title'] or passage['id']}  ({passage['source']})")
+        lines += [f"      {line}" for line in passage["text"].splitlines()[:3]]
+    return "\n".join(lines)
