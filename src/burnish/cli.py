@@ -173,7 +173,11 @@ def main() -> None:
 
 @contextmanager
 def _told(*, debug: bool) -> Iterator[None]:
-    """Turn errors into messages; with `debug` let them through with their traceback."""
+    """Turn errors into messages; with `debug` let them through with their traceback.
+
+    Raises:
+        SystemExit: always, with the exit code, when something was raised.
+    """
     try:
         yield
     except BurnishError as error:
@@ -184,15 +188,20 @@ def _told(*, debug: bool) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
-        if error.errno not in _REMEDIES:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
             _end(f"our mistake: {error}; run again with --debug to see where", 1, debug=debug)
-        _end(f"{error.filename or 'writing'}: {_REMEDIES[error.errno]}", 2, debug=debug)
+        _end(f"{error.filename or 'writing'}: {remedy}", 2, debug=debug)
     except Exception as error:
         _end(f"our mistake: {type(error).__name__}: {error}; run again with --debug to see where", 1, debug=debug)
 
 
 def _end(message: str, code: int, *, debug: bool) -> None:
-    """Print the message and leave, or raise the error that is being handled."""
+    """Print the message and leave, or raise the error that is being handled.
+
+    Raises:
+        SystemExit: with the code.
+    """
     if debug:
         raise  # noqa: PLE0704 (always called from an except block)
     typer.echo(f"burnish: {message}", err=True)

@@ -27,6 +27,11 @@ RETRIEVAL = ("nDCG@10", "MRR@10", "Recall@1", "Recall@10")
 ANSWER = ("exact_match", "token_f1")
 
 
+def _method(name: str) -> Method:
+    found: Method = Method.read(name)
+    return found
+
+
 def _metrics(*names: str) -> tuple[Metric, ...]:
     return tuple(Metric.read(name) for name in names)
 
@@ -43,7 +48,7 @@ class Recipe(Spec):
 
     task: Task
     model: str
-    method: Method = Field(default_factory=lambda: Method.named("full")())
+    method: Method = Field(default_factory=lambda: _method("full"))
     data: Files
     training: Training = Training()
     seed: int = 0

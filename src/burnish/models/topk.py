@@ -13,25 +13,28 @@ def top_k(queries: Tensor, passages: Tensor, k: int) -> tuple[Tensor, Tensor]:
     queries: (queries, width); passages: (passages, width). Of equal scores the later row comes first; where fewer than
     k passages exist, all are returned.
     """
-    k = min(k, len(passages))
-    found = [_top(block, passages, k) for block in torch.split(queries, QUERIES)]
+    found = [_top(block, passages, k) for block in queries.split(QUERIES)]
     return torch.cat([scores for scores, _ in found]), torch.cat([rows for _, rows in found])
 
 
 def _top(queries: Tensor, passages: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    best = torch.full((len(queries), 0), -torch.inf)
-    rows = torch.empty((len(queries), 0), dtype=torch.long)
+    """Run through the passages and keep the best seen so far."""
+    best = queries.new_empty(len(queries), 0)
+    rows = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
     for first in range(0, len(passages), BLOCK):
-        block = passages[first : first + BLOCK]
-        scores = torch.cat([best, queries @ block.T], dim=1)
-        places = torch.arange(first, first + len(block)).expand(len(queries), -1)
-        places = torch.cat([rows, places], dim=1)
-        bar = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
-        depth = int((scores >= bar).sum(dim=1).max())  # ties at the bar: look at all of them
-        scores, chosen = scores.topk(min(depth, scores.shape[1]), dim=1)
-        places = places.gather(1, chosen)
-        by_row = places.argsort(dim=1, descending=True)
-        scores, places = scores.gather(1, by_row), places.gather(1, by_row)
-        by_score = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-        best, rows = scores.gather(1, by_score), places.gather(1, by_score)
+        scores, places = _largest(queries @ passages[first : first + BLOCK].T, k)
+        best, rows = torch.cat([best, scores], dim=1), torch.cat([rows, places + first], dim=1)
+        by_row = rows.argsort(dim=1, descending=True)
+        best, rows = best.gather(1, by_row), rows.gather(1, by_row)
+        by_score = best.argsort(dim=1, descending=True, stable=True)[:, :k]
+        best, rows = best.gather(1, by_score), rows.gather(1, by_score)
     return best, rows
+
+
+def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return at least the k largest of each row and their places, with all that equal the smallest of them."""
+    k = min(k, scores.shape[1])
+    values, places = scores.topk(k, dim=1)
+    bar = values[:, -1:]
+    left_out = int(((scores == bar).sum(dim=1) - (values == bar).sum(dim=1)).max())
+    return scores.topk(k + left_out, dim=1) if left_out else (values, places)

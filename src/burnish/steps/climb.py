@@ -188,10 +188,8 @@ class Climb:
             depth=part.negatives.depth,
             ceiling=part.negatives.ceiling,
         )
-        self.say(
-            "left out as hard negatives: "
-            + ", ".join(f"{count} {reason}" for reason, count in mined.dropped.items() if count)
-        )
+        told = ", ".join(f"{count} that {reason}" for reason, count in mined.dropped.items() if count)
+        self.say(f"hits left out as hard negatives: {told}")
         form = TextFormat()
         made: list[Pair] = pairs(self.data.train, self.chunks, mined.negatives, form=form)
         return {"train": [*made], "dev": [*pairs(self.data.dev[: part.dev_rows], self.chunks, {}, form=form)]}

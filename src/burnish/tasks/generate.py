@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 
 from burnish.errors import DataError
@@ -91,14 +92,15 @@ class Generate(Task):
 
     @staticmethod
     def _sum(model: nn.Module, batch: GenerateBatch, loss: CrossEntropy) -> Tensor:
-        network: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+        outer: Any = model
+        network = outer.get_base_model() if isinstance(model, PeftModel) else outer
         device = next(network.parameters()).device
         mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
         hidden = network.get_decoder()(
             input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False
         ).last_hidden_state
         chosen = hidden.reshape(-1, hidden.shape[-1])[batch.places.to(device)]
-        logits: Tensor = network.get_output_embeddings()(chosen)
+        logits = network.get_output_embeddings()(chosen)
         return loss(logits, batch.targets.to(device))
 
     def audit(self, items: Sequence[GenerateItem], built: Built) -> list[str]:

@@ -1,0 +1,41 @@
+"""Check: what a recipe will do and cost, before anything is done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from burnish.recipe import Ladder, Recipe, read_recipe
+from burnish.records import read_jsonl
+from burnish.steps.estimate import estimate
+
+LADDER_KEYS = {"rungs", "corpus"}
+
+
+def check(path: Path, overrides: Sequence[str]) -> list[str]:
+    """Validate a recipe, read its rows, and estimate memory and time; return lines for a person. Trains nothing."""
+    if _is_ladder(path):
+        return _check_ladder(read_recipe(path, Ladder, overrides))
+    recipe = read_recipe(path, Recipe, overrides)
+    rows = read_jsonl(recipe.data.train, recipe.task.record)
+    dev = read_jsonl(recipe.data.dev, recipe.task.record) if recipe.data.dev else []
+    return [f"rows: {len(rows)} to train on, {len(dev)} to score while training", *estimate(recipe, rows)]
+
+
+def _check_ladder(recipe: Ladder) -> list[str]:
+    """Read the ladder's source and count; its trainings are estimated when their rows exist."""
+    source = recipe.corpus.reader.load()
+    return [
+        f"source: {len(source.chunks)} passages, {len(source.questions)} questions, {len(source.rejected)} left out",
+        f"rungs: {len(recipe.rungs)}, of which {len([r for r in recipe.rungs if r.generator])} write answers",
+        f"answers: {recipe.answer_questions} questions each",
+    ]
+
+
+def _is_ladder(path: Path) -> bool:
+    """Tell a ladder from a training recipe by its keys; what is wrong with the file is told by `read_recipe`."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(value, dict) and bool(LADDER_KEYS & value.keys())

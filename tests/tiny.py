@@ -1,0 +1,109 @@
+"""Models small enough to make in memory: random weights, two layers, one word a token."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from burnish.models.quiet import quiet
+
+WORDS = (
+    "a an the is not and or of in to from what which who how where when it file list of text open close read write "
+    "add remove sort cat dog bird fish red green blue left right first last one two three four five six seven "
+    "eight nine ten question answer passage yes no true false system user assistant"
+).split()
+PIECES = r"<\|\w+\|>|\w+|[^\w\s]|\n"  # a special token, a word, a sign, a line end
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+def tiny_bert(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, head: bool = False) -> Path:
+    """Write a random BERT and its tokenizer; with its masked-language-model head instead of a pooler if `head`."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = _words([*special, *words], unknown="[UNK]")
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.2,  # far enough apart that texts differ
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertForMaskedLM(config) if head else BertModel(config)
+    return _saved(model, fast, folder)
+
+
+def tiny_llama(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
+    """Write a random Llama with tied embeddings, a word tokenizer and a chat template."""
+    tokenizer = _words(["<|pad|>", "<|unk|>", "<|start|>", "<|end|>", "\n", *words], unknown="<|unk|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        unk_token="<|unk|>",
+        bos_token="<|start|>",
+        eos_token="<|end|>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        model_max_length=128,
+    )
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    return _saved(model, fast, folder)
+
+
+def _words(vocabulary: Sequence[str], *, unknown: str) -> Tokenizer:
+    """Return a tokenizer with one token a word."""
+    places = {word: place for place, word in enumerate(dict.fromkeys(vocabulary))}
+    tokenizer = Tokenizer(WordLevel(places, unk_token=unknown))
+    tokenizer.pre_tokenizer = Split(Regex(PIECES), behavior="removed", invert=True)
+    return tokenizer
+
+
+def _saved(model: BertModel | BertForMaskedLM | LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, to: Path) -> Path:
+    with quiet():
+        model.save_pretrained(to)
+        tokenizer.save_pretrained(to)
+    return to
