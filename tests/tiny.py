@@ -1,5 +1,6 @@
 """Models small enough to make in memory: random weights, two layers, one word a token."""
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from transformers import (
 )
 
 from burnish.models.quiet import quiet
+from burnish.records import Completion, Message, Pair
 
 WORDS = (
     "a an the is not and or of in to from what which who how where when it file list of text open close read write "
@@ -62,8 +64,10 @@ def tiny_bert(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, head
     return _saved(model, fast, folder)
 
 
-def tiny_llama(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
-    """Write a random Llama with tied embeddings, a word tokenizer and a chat template."""
+def tiny_llama(
+    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, tied: bool = True, template: str = CHAT_TEMPLATE
+) -> Path:
+    """Write a random Llama, its output layer tied to the embeddings or not, with a word tokenizer and a template."""
     tokenizer = _words(["<|pad|>", "<|unk|>", "<|start|>", "<|end|>", "\n", *words], unknown="<|unk|>")
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -71,7 +75,7 @@ def tiny_llama(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> 
         unk_token="<|unk|>",
         bos_token="<|start|>",
         eos_token="<|end|>",
-        chat_template=CHAT_TEMPLATE,
+        chat_template=template,
         clean_up_tokenization_spaces=False,
         model_max_length=128,
     )
@@ -83,7 +87,7 @@ def tiny_llama(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> 
         num_key_value_heads=2,
         intermediate_size=64,
         max_position_embeddings=128,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         pad_token_id=0,
         bos_token_id=2,
         eos_token_id=3,
@@ -92,6 +96,38 @@ def tiny_llama(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> 
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     return _saved(model, fast, folder)
+
+
+def completions(count: int, *, seed: int = 0, longest: int = 12) -> list[Completion]:
+    """Return chats of one question and an answer, of different lengths."""
+    draw = random.Random(seed)
+    return [
+        Completion(
+            id=f"row{number}",
+            prompt=(Message(role="user", content=sentence(draw, 1 + number % longest)),),
+            completion=sentence(draw, 1 + number % 4),
+        )
+        for number in range(count)
+    ]
+
+
+def pairs(count: int, *, seed: int = 0, longest: int = 12) -> list[Pair]:
+    """Return queries of different lengths, each with one positive and one negative."""
+    draw = random.Random(seed)
+    return [
+        Pair(
+            id=f"row{number}",
+            query=sentence(draw, 2 + number % 5),
+            positives=(sentence(draw, 3 + number % longest),),
+            negatives=(sentence(draw, 3 + number % longest),),
+        )
+        for number in range(count)
+    ]
+
+
+def sentence(draw: random.Random, length: int) -> str:
+    """Return random words."""
+    return " ".join(draw.choice(WORDS) for _ in range(length))
 
 
 def _words(vocabulary: Sequence[str], *, unknown: str) -> Tokenizer:

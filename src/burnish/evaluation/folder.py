@@ -77,7 +77,6 @@ class Rung(Written):
     scores: dict[Text, Score]
     seconds: float
     trainable: int  # weights that moved for this rung
-    parameters: int  # all weights it uses
     versus: Versus | None = None
     quadrants: Quadrants | None = None
     ceiling: float | None = None  # share of the questions whose gold passage was shown

@@ -39,6 +39,12 @@ class Encoder(nn.Module):
         folder, transformer, tokenizer = load_transformer(name, dtype=dtype)
         reading = read_layout(folder)
         encoder = cls(transformer, tokenizer, pooling=reading.pooling, form=reading.form)
+        encoder.format = reading.form.model_copy(
+            update={
+                "query_tokens": min(reading.form.query_tokens, encoder.longest),
+                "passage_tokens": min(reading.form.passage_tokens, encoder.longest),
+            }
+        )
         encoder.eval()
         return encoder
 
@@ -130,7 +136,13 @@ class Encoder(nn.Module):
         with quiet():
             network.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        write_layout(folder, Reading(self.pooling, self.format), width=self.width)
+        write_layout(
+            folder,
+            Reading(self.pooling, self.format),
+            width=self.width,
+            longest=self.longest,
+            pooler_left_out="pooler" in dict(self.transformer._modules),
+        )
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that name these weights and this way of reading texts."""

@@ -1,6 +1,7 @@
 """Models found by name, checked before anything of them is read as code, and loaded whole or not at all."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -134,7 +135,8 @@ def load_classifier(name: str, labels: Sequence[str], *, dtype: torch.dtype, see
             folder, config=config, ignore_mismatched_sizes=not same, **_safely(dtype)
         )
         new = _AUTO_CLASSIFIER.from_config(config)
-    heads = tuple(f"{part}." for part, _ in model.named_children() if part != model.base_model_prefix)
+    parts = {key.split(".")[0] for key, _ in model.named_parameters()} - {model.base_model_prefix}
+    heads = tuple(f"{part}." for part in sorted(parts))
     in_base = f"{model.base_model_prefix}."
     pooler = f"{in_base}pooler."
     missing = [key for key in info["missing_keys"] if key.startswith(in_base) and not key.startswith(pooler)]
@@ -190,7 +192,8 @@ def _load_adapted(name: str, folder: Path, *, dtype: torch.dtype) -> tuple[Any, 
         base, tokenizer = load_causal(base_name, dtype=dtype)
     except ModelError as error:
         raise ModelError(f"{name}: the base of this adapter cannot be used: {error}") from error
-    with _loading(name, f"an adapter of {base_name}"):
+    with _loading(name, f"an adapter of {base_name}"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error, below
         model = PeftModel.from_pretrained(base, str(folder))
     expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:

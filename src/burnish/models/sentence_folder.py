@@ -64,10 +64,11 @@ def read_layout(folder: Path) -> Reading:
     return Reading(_pooling(folder / place / "config.json"), _form(folder, form))
 
 
-def write_layout(folder: Path, reading: Reading, *, width: int) -> None:
+def write_layout(folder: Path, reading: Reading, *, width: int, longest: int, pooler_left_out: bool) -> None:
     """Write everything but the transformer and its tokenizer, which stand in the folder itself.
 
-    width: dimensions of a vector.
+    width: dimensions of a vector. longest: tokens that the transformer can read. pooler_left_out: the network is of a
+    kind that has a pooler, and the weights come without one; so it is not built, instead of with random weights.
     """
     types = [f"sentence_transformers.models.{name}" for name in _KNOWN]  # every version reads these
     paths = ["", "1_Pooling", "2_Normalize"]
@@ -85,8 +86,9 @@ def write_layout(folder: Path, reading: Reading, *, width: int) -> None:
         },
         "2_Normalize/config.json": {},
         "sentence_bert_config.json": {
-            "max_seq_length": max(form.query_tokens, form.passage_tokens),
+            "max_seq_length": min(longest, max(form.query_tokens, form.passage_tokens)),
             "do_lower_case": False,
+            **({"model_args": {"add_pooling_layer": False}} if pooler_left_out else {}),
         },
         "config_sentence_transformers.json": {
             "prompts": {"query": form.query_prefix, "document": form.passage_prefix},

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from burnish.errors import DataError, RunError
 from burnish.recipe import Recipe, read_recipe, to_yaml
 from burnish.records import Record, read_jsonl, records_fingerprint
@@ -55,7 +57,8 @@ def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, s
     """
     task, method, training = recipe.task, recipe.method, recipe.training
     progress("loading the model", 0, 1)
-    built = task.build(recipe.model)
+    torch.manual_seed(recipe.seed)  # what a method adds to the model is drawn from it
+    built = task.build(recipe.model, seed=recipe.seed)
     model = method.apply(built.model, fresh=built.fresh)
     trainable, parameters = require_trainable(model, method)
     encoded = task.encode(rows, built)

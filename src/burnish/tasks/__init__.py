@@ -54,8 +54,8 @@ class Task(Part):
     divisible: ClassVar[bool] = True
 
     @abstractmethod
-    def build(self, model: str) -> Built:
-        """Load the named model in fp32 and give it what the task needs."""
+    def build(self, model: str, *, seed: int = 0) -> Built:
+        """Load the named model in fp32 and give it what the task needs; new parts are drawn from the seed."""
 
     @abstractmethod
     def encode(self, rows: Sequence[Any], built: Built) -> Encoded:

@@ -13,6 +13,7 @@ from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.models.load import load_causal
 from burnish.models.packing import micro_batches
+from burnish.models.quiet import quiet
 from burnish.models.render import render
 from burnish.records import Completion, Record
 from burnish.tasks import Built, Encoded, Task
@@ -52,7 +53,7 @@ class Generate(Task):
     loss: CrossEntropy = CrossEntropy()
     max_tokens: int = 1024  # a longer row is left out, and counted: a cut one would teach half an answer
 
-    def build(self, model: str) -> Built:
+    def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the causal model with its tokenizer and chat template."""
         network, tokenizer = load_causal(model, dtype=torch.float32)
         return Built(network, tokenizer)
@@ -138,5 +139,6 @@ class Generate(Task):
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write a transformers or PEFT folder with the tokenizer."""
         network: Any = model
-        network.save_pretrained(folder)
-        built.tokenizer.save_pretrained(folder)
+        with quiet():
+            network.save_pretrained(folder)
+            built.tokenizer.save_pretrained(folder)

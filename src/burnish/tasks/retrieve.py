@@ -49,7 +49,7 @@ class Retrieve(Task):
     passage_tokens: int = 128
     pass_tokens: int = 8192  # padded tokens that one forward pass holds; the numbers do not depend on it
 
-    def build(self, model: str) -> Built:
+    def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the encoder; a learned temperature is a new parameter of it."""
         encoder = Encoder.load(model, dtype=torch.float32)
         encoder.format = encoder.format.model_copy(

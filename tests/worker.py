@@ -1,0 +1,70 @@
+"""Training in processes of their own, which a test may kill. They start from one that has torch loaded already."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+TRAINING = ("/burnish/train/", "/burnish/run.py", "/burnish/tasks/", "/burnish/steps/train.py")
+PRELOADED = ["worker", "burnish.cli", "burnish.steps.train", "burnish.methods.lora", "burnish.tasks.generate"]
+
+
+def burnish(*arguments: str, at_call: int = 0, number: signal.Signals = signal.SIGKILL, env: Any = None) -> int:
+    """Run the command line in a process of its own; return its exit code, negative for the signal that ended it.
+
+    at_call: the call of one of burnish's training functions, counted from 1, at which the process sends itself the
+    signal; 0 for never.
+    """
+    process = start(*arguments, at_call=at_call, number=number, env=env)
+    process.join(120)
+    assert process.exitcode is not None, "the process hangs"
+    return process.exitcode
+
+
+def start(*arguments: str, at_call: int = 0, number: signal.Signals = signal.SIGKILL, env: Any = None) -> Any:
+    """Start the command line in a process of its own."""
+    process = _context().Process(target=_main, args=(arguments, at_call, int(number), env or {}), daemon=True)
+    process.start()
+    return process
+
+
+def calls(arguments: tuple[str, ...], counted: Path) -> int:
+    """Run the command line to its end and return how many calls of training functions it made."""
+    assert burnish(*arguments, env={"COUNT_CALLS": str(counted)}) == 0
+    return int(counted.read_text())
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def _main(arguments: tuple[str, ...], at_call: int, number: int, env: dict[str, str]) -> None:
+    os.environ.update(env)
+    sys.argv = ["burnish", *arguments]
+    import torch
+
+    from burnish.cli import main
+
+    torch.set_num_threads(1)
+    seen = 0
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal seen
+        if event == "call" and any(part in frame.f_code.co_filename for part in TRAINING):
+            seen += 1
+            if seen == at_call:
+                os.kill(os.getpid(), number)
+
+    sys.setprofile(count)
+    try:
+        main()
+    finally:
+        sys.setprofile(None)
+        if counted := env.get("COUNT_CALLS"):
+            Path(counted).write_text(str(seen))
