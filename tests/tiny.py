@@ -25,7 +25,7 @@ WORDS = (
     "a an the is not and or of in to from what which who how where when it file list of text open close read write "
     "add remove sort cat dog bird fish red green blue left right first last one two three four five six seven "
     "eight nine ten question answer passage yes no true false system user assistant"
-).split()
+).split() + [f"w{number}" for number in range(20)]
 PIECES = r"<\|\w+\|>|\w+|[^\w\s]|\n"  # a special token, a word, a sign, a line end
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -47,7 +47,7 @@ def tiny_bert(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, head
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
-        model_max_length=64,
+        model_max_length=128,
     )
     config = BertConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -55,7 +55,7 @@ def tiny_bert(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, head
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
         initializer_range=0.2,  # far enough apart that texts differ
     )
     with torch.random.fork_rng():
@@ -87,6 +87,7 @@ def tiny_llama(
         num_key_value_heads=2,
         intermediate_size=64,
         max_position_embeddings=128,
+        initializer_range=0.4,  # far enough from zero that a frozen output layer can be sure of a token
         tie_word_embeddings=tied,
         pad_token_id=0,
         bos_token_id=2,

@@ -48,6 +48,8 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: there is no such file") from error
     except json.JSONDecodeError as error:
         raise RunError(f"{path}:{error.lineno}: this is not JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: this is not UTF-8 text, so it is damaged") from error
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from burnish.models.encode import Encoder
 from burnish.models.quiet import quiet
 from burnish.models.sentence_folder import Pooling
 from burnish.text import TextFormat
-from tiny import tiny_bert
+from tiny import WORDS, tiny_bert
 
 FP32 = torch.float32
-TEXTS = ["w1 w2", "w3 w4 w5 w6 w7 w8 w3 w9", "w10", "w11 w1 w12 w13 w14 w1 w15 w16 w17", "w10"]
+SHORT, LONGER, ONE = " ".join(WORDS[:3]), " ".join(WORDS[3:20]), WORDS[20]
+TEXTS = [SHORT, LONGER, ONE, " ".join(WORDS[20:29]), ONE]
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def encoder(tmp_path: Path) -> Encoder:
 
 def one_by_one(encoder: Encoder, texts: list[str]) -> Tensor:
     with torch.no_grad():
-        return torch.cat([encoder.embed(encoder.tokenize([text], max_tokens=16)[0]) for text in texts])
+        return torch.cat([encoder.embed(encoder.tokenize([text], max_tokens=20)[0]) for text in texts])
 
 
 def in_sentence_transformers(folder: Path, texts: list[str]) -> Tensor:
@@ -45,7 +46,7 @@ def test_vectors_do_not_depend_on_what_shares_their_pass(
     encoder: Encoder, pooling: Pooling, tokens_per_pass: int
 ) -> None:
     encoder.pooling = pooling
-    ids, _ = encoder.tokenize(TEXTS, max_tokens=16)
+    ids, _ = encoder.tokenize(TEXTS, max_tokens=20)
     with torch.no_grad():
         vectors = encoder.embed(ids, tokens_per_pass=tokens_per_pass)
     assert vectors.dtype == FP32
@@ -54,7 +55,7 @@ def test_vectors_do_not_depend_on_what_shares_their_pass(
 
 
 def test_pooling_is_what_its_name_says(encoder: Encoder) -> None:
-    [ids], _ = encoder.tokenize(["w1 w2 w3"], max_tokens=16)
+    [ids], _ = encoder.tokenize([SHORT], max_tokens=20)
     with torch.no_grad():
         hidden = encoder.transformer(input_ids=torch.tensor([ids])).last_hidden_state[0]
         for pooling, expected in (("mean", hidden.mean(0)), ("cls", hidden[0]), ("last", hidden[-1])):
@@ -63,7 +64,7 @@ def test_pooling_is_what_its_name_says(encoder: Encoder) -> None:
 
 
 def test_gradients_do_not_depend_on_the_passes(encoder: Encoder) -> None:
-    ids, _ = encoder.tokenize(TEXTS, max_tokens=16)
+    ids, _ = encoder.tokenize(TEXTS, max_tokens=20)
     gradients = []
     for tokens_per_pass in (10, 1000):
         encoder.zero_grad()
@@ -77,7 +78,7 @@ def test_gradients_do_not_depend_on_the_passes(encoder: Encoder) -> None:
 
 def test_encoding_reads_equal_texts_once_and_reports_progress(encoder: Encoder) -> None:
     seen: list[tuple[int, int]] = []
-    vectors, cut = encoder.encode(TEXTS, max_tokens=16, progress=lambda done, of: seen.append((done, of)))
+    vectors, cut = encoder.encode(TEXTS, max_tokens=20, progress=lambda done, of: seen.append((done, of)))
     assert seen[-1] == (4, 4)
     assert cut == 0
     assert torch.equal(vectors[2], vectors[4])
@@ -85,41 +86,42 @@ def test_encoding_reads_equal_texts_once_and_reports_progress(encoder: Encoder) 
 
 
 def test_encoding_switches_dropout_off_for_its_time(encoder: Encoder) -> None:
-    plain, _ = encoder.encode(TEXTS, max_tokens=16)
+    plain, _ = encoder.encode(TEXTS, max_tokens=20)
     encoder.train()
-    again, _ = encoder.encode(TEXTS, max_tokens=16)
+    again, _ = encoder.encode(TEXTS, max_tokens=20)
     assert torch.equal(plain, again)
     assert encoder.training
 
 
 def test_nothing_to_encode_is_no_error(encoder: Encoder) -> None:
-    assert encoder.encode([], max_tokens=16)[0].shape == (0, 32)
+    assert encoder.encode([], max_tokens=20)[0].shape == (0, 32)
     assert encoder.embed([]).shape == (0, 32)
 
 
 def test_long_texts_are_cut_and_counted(encoder: Encoder) -> None:
-    ids, cut = encoder.tokenize(["w1 " * 30, "w1", "w1 " * 6], max_tokens=8)
+    ids, cut = encoder.tokenize([f"{ONE} " * 30, ONE, f"{ONE} " * 6], max_tokens=8)
     assert [len(row) for row in ids] == [8, 3, 8]
     assert cut == 1
     assert all(row[-1] == encoder.tokenizer.sep_token_id for row in ids)
 
 
 def test_more_tokens_than_the_model_reads_are_refused(encoder: Encoder) -> None:
-    assert encoder.longest == 128
-    with pytest.raises(ModelError, match="up to 129 tokens are asked for, and this model reads at most 128"):
-        encoder.tokenize(["w1"], max_tokens=129)
+    most = encoder.longest
+    encoder.tokenize([ONE], max_tokens=most)
+    with pytest.raises(ModelError, match=f"up to {most + 1} tokens are asked for, and this model reads at most {most}"):
+        encoder.tokenize([ONE], max_tokens=most + 1)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 def test_the_saved_folder_loads_in_sentence_transformers(encoder: Encoder, tmp_path: Path, pooling: Pooling) -> None:
     encoder.pooling = pooling
-    texts = [*TEXTS, "w1 " * 200]
-    vectors, _ = encoder.encode(texts, max_tokens=128)
+    texts = [*TEXTS, f"{ONE} " * 200]
+    vectors, _ = encoder.encode(texts, max_tokens=encoder.longest)
     encoder.save(tmp_path / "saved")
     torch.testing.assert_close(in_sentence_transformers(tmp_path / "saved", texts), vectors, atol=1e-5, rtol=0)
     again = Encoder.load(str(tmp_path / "saved"), dtype=FP32)
     assert again.pooling == pooling
-    assert torch.equal(again.encode(texts, max_tokens=128)[0], vectors)
+    assert torch.equal(again.encode(texts, max_tokens=encoder.longest)[0], vectors)
 
 
 def test_saving_is_complete_quiet_and_in_fp32(
@@ -133,22 +135,22 @@ def test_saving_is_complete_quiet_and_in_fp32(
 
 
 def test_the_text_format_is_saved_and_known_to_sentence_transformers(encoder: Encoder, tmp_path: Path) -> None:
-    encoder.format = TextFormat(query_prefix="w20 ", passage_prefix="w21 ", query_tokens=20)
+    encoder.format = TextFormat(query_prefix=f"{WORDS[30]} ", passage_prefix=f"{WORDS[31]} ", query_tokens=20)
     encoder.save(tmp_path / "saved")
     assert Encoder.load(str(tmp_path / "saved"), dtype=FP32).format.query_tokens == 20
     (tmp_path / "saved" / "burnish.json").unlink()
     read = Encoder.load(str(tmp_path / "saved"), dtype=FP32).format
-    assert (read.query_prefix, read.passage_prefix) == ("w20 ", "w21 ")
+    assert (read.query_prefix, read.passage_prefix) == (f"{WORDS[30]} ", f"{WORDS[31]} ")
     with quiet():
         model = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
-    theirs = model.encode_query(["w1 w2"], convert_to_tensor=True, show_progress_bar=False)
-    ours, _ = encoder.encode([encoder.format.query("w1 w2")], max_tokens=20)
+    theirs = model.encode_query([SHORT], convert_to_tensor=True, show_progress_bar=False)
+    ours, _ = encoder.encode([encoder.format.query(SHORT)], max_tokens=20)
     torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
 
 
 def test_what_sentence_transformers_saves_is_read(encoder: Encoder, tmp_path: Path) -> None:
     encoder.pooling = "cls"
-    vectors, _ = encoder.encode(TEXTS, max_tokens=16)
+    vectors, _ = encoder.encode(TEXTS, max_tokens=20)
     encoder.save(tmp_path / "ours")
     with quiet():
         SentenceTransformer(str(tmp_path / "ours"), device="cpu").save(
@@ -156,18 +158,18 @@ def test_what_sentence_transformers_saves_is_read(encoder: Encoder, tmp_path: Pa
         )
     again = Encoder.load(str(tmp_path / "theirs"), dtype=FP32)
     assert again.pooling == "cls"
-    assert torch.equal(again.encode(TEXTS, max_tokens=16)[0], vectors)
+    assert torch.equal(again.encode(TEXTS, max_tokens=20)[0], vectors)
 
 
 def test_lora_updates_are_merged_into_what_is_saved(encoder: Encoder, tmp_path: Path) -> None:
-    plain, _ = encoder.encode(TEXTS, max_tokens=16)
+    plain, _ = encoder.encode(TEXTS, max_tokens=20)
     with quiet():
         get_peft_model(encoder, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
-    tuned, _ = encoder.encode(TEXTS, max_tokens=16)
+    tuned, _ = encoder.encode(TEXTS, max_tokens=20)
     assert not torch.allclose(plain, tuned, atol=1e-3)
     encoder.save(tmp_path / "saved")
     torch.testing.assert_close(in_sentence_transformers(tmp_path / "saved", TEXTS), tuned, atol=1e-5, rtol=0)
-    assert torch.equal(encoder.encode(TEXTS, max_tokens=16)[0], tuned)  # saving changed nothing
+    assert torch.equal(encoder.encode(TEXTS, max_tokens=20)[0], tuned)  # saving changed nothing
 
 
 @pytest.mark.parametrize(

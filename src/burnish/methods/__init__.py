@@ -1,9 +1,10 @@
 """Methods: which weights move."""
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import field_validator
 
 from burnish.spec import Part
 
@@ -16,7 +17,15 @@ class Method(Part):
 
     folder: ClassVar[str] = "burnish.methods"
 
-    learning_rate: float = Field(gt=0)  # each method ships its own default: no rate suits two of them
+    learning_rate: float  # each method ships its own default: no rate suits two of them
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _is_a_rate(cls, rate: float) -> float:
+        """Hold for every member: a field's own bounds would be lost where the member gives its default."""
+        if not 0 < rate < math.inf:
+            raise ValueError("the learning rate must be a number above 0")
+        return rate
 
     @abstractmethod
     def apply(self, model: "nn.Module", *, fresh: tuple[str, ...] = ()) -> "nn.Module":

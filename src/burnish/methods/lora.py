@@ -23,14 +23,19 @@ class Lora(Method):
 
     def apply(self, model: nn.Module, *, fresh: tuple[str, ...] = ()) -> nn.Module:
         """Wrap the model with PEFT; new parts train in full and are saved with the adapter."""
+        modules = {name for name, _ in model.named_modules()}
+        kept = [prefix.rstrip(".") for prefix in fresh if prefix.rstrip(".") in modules] or None
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
             target_modules="all-linear",
-            modules_to_save=[prefix.rstrip(".") for prefix in fresh] or None,
-            exclude_modules=[prefix.rstrip(".") for prefix in fresh] or None,
+            modules_to_save=kept,
+            exclude_modules=kept,
         )
         network: Any = model
         wrapped: nn.Module = get_peft_model(network, config)
+        for name, weight in model.named_parameters():  # PEFT knows new modules, and no parameters that stand alone
+            if name in fresh:
+                weight.requires_grad = True
         return wrapped

@@ -32,7 +32,7 @@ class Stdlib(Reader):
     A passage is a function or method, without its docstring, that has a docstring whose first paragraph holds at
     least five words, and at least one more statement. Functions inside functions belong to the one around them. The
     first paragraph is the question, unless the function's name stands in it. Of functions with equal code (in normal
-    form) or an equal first paragraph the first stays, so every question has one right answer.
+    form) or an equal first paragraph the first stays, so every question has one right answer. The group is the module.
     On CPython 3.11: about 5,210 such functions, 4,810 passages, 3,830 questions.
     """
 
@@ -79,10 +79,11 @@ class _Collector:
             self.rejected.append(Rejected(reason="unreadable file", id=source, detail=str(error)))
             return
         code = _Code(text)
-        for name, function in _functions(tree, _module_name(path.relative_to(root))):
-            self._add(name, function, code, source)
+        module = _module_name(path.relative_to(root))
+        for name, function in _functions(tree, module):
+            self._add(name, function, code, source, module)
 
-    def _add(self, name: str, function: _Function, code: "_Code", source: str) -> None:
+    def _add(self, name: str, function: _Function, code: "_Code", source: str, group: str) -> None:
         """Add one function as a passage, and as a question where its docstring serves."""
         self._names[name] += 1
         key = name if self._names[name] == 1 else f"{name}#{self._names[name]}"
@@ -99,7 +100,6 @@ class _Collector:
                 self.rejected.append(Rejected(reason=reason, id=key, detail=seen[form]))
                 return
         self._first_with_code[forms[0]] = self._first_with_words[forms[1]] = key
-        group = name.split(".", 1)[0]
         start, end = code.span(function)
         self.chunks.append(Chunk(id=key, group=group, title=name, text=text, source=source, start=start, end=end))
         if _names_itself(function.name, description):

@@ -22,8 +22,13 @@ class Bm25(Retriever):
         """Index the chunks: a matter of seconds, so nothing is kept."""
         ordered = sorted(chunks, key=lambda chunk: chunk.id, reverse=True)
         progress("indexing (bm25)", 0, len(ordered))
+        texts = [words(f"{chunk.title} {chunk.text}") for chunk in ordered]
         index = bm25s.BM25(method="lucene", k1=self.k1, b=self.b)
-        index.index([words(f"{chunk.title} {chunk.text}") for chunk in ordered], show_progress=False)
+        if any(texts):  # without a word the mean length is zero, and nothing can be found
+            index.index(texts, show_progress=False)
+        else:
+            index.vocab_dict = {}
+        progress("indexing (bm25)", len(ordered), len(ordered))
         return _Bm25Searcher(index, [chunk.id for chunk in ordered])
 
 

@@ -27,8 +27,10 @@ class Dense(Retriever):
         progress("loading the encoder", 0, 1)
         encoder = Encoder.load(self.model, dtype=chosen_dtype())
         encoder.format = self.format or encoder.format
-        ordered = sorted(chunks, key=lambda chunk: chunk.id)
-        texts = [encoder.format.passage(chunk.title, chunk.text) for chunk in ordered]
+        ids: dict[str, list[str]] = {}  # text → ids in descending order; texts in descending order of their first
+        for chunk in sorted(chunks, key=lambda chunk: chunk.id, reverse=True):
+            ids.setdefault(encoder.format.passage(chunk.title, chunk.text), []).append(chunk.id)
+        texts = [*reversed(ids)]  # of equal scores the later row comes first
         kept = cache / f"{encoder.fingerprint()}-{fingerprint(*texts)}"
         if not kept.is_dir():
             vectors, _ = encoder.encode(
@@ -39,11 +41,13 @@ class Dense(Retriever):
             with new_folder(kept) as beside:
                 save_file({"vectors": vectors}, beside / "vectors.safetensors")
         vectors = load_file(kept / "vectors.safetensors")["vectors"]
-        return _DenseSearcher(encoder, vectors, [chunk.id for chunk in ordered])
+        return _DenseSearcher(encoder, vectors, [ids[text] for text in texts])
 
 
 class _DenseSearcher:
-    def __init__(self, encoder: Encoder, vectors: Tensor, ids: list[str]) -> None:
+    """Equal passages are one row: a matrix product may round equal columns differently, and they would not tie."""
+
+    def __init__(self, encoder: Encoder, vectors: Tensor, ids: list[list[str]]) -> None:
         self._encoder = encoder
         self._vectors = vectors
         self._ids = ids
@@ -54,7 +58,8 @@ class _DenseSearcher:
         form = self._encoder.format
         queries, _ = self._encoder.encode([form.query(text) for text in questions], max_tokens=form.query_tokens)
         scores, rows = top_k(queries, self._vectors, k)
-        return [
-            [Hit(self._ids[row], score) for row, score in zip(found, best, strict=True)]
-            for found, best in zip(rows.tolist(), scores.tolist(), strict=True)
-        ]
+        return [self._hits(best, found, k) for best, found in zip(scores.tolist(), rows.tolist(), strict=True)]
+
+    def _hits(self, scores: list[float], rows: list[int], k: int) -> list[Hit]:
+        hits = [Hit(key, score) for score, row in zip(scores, rows, strict=True) for key in self._ids[row]]
+        return sorted(hits, key=lambda hit: (hit.score, hit.id), reverse=True)[:k]

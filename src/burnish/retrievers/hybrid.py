@@ -14,7 +14,7 @@ class Hybrid(Retriever):
 
     of: tuple[Retriever, ...] = Field(min_length=2)
     k: int = Field(default=60, ge=1)
-    depth: int = Field(default=100, ge=1)  # ranks of each retriever that count
+    depth: int = Field(default=100, ge=1)  # ranks of each retriever that count, however many hits are asked for
 
     def build(self, chunks: Sequence[Chunk], *, cache: Path, progress: Progress) -> Searcher:
         """Build every member."""
@@ -30,7 +30,7 @@ class _HybridSearcher:
         self._depth = depth
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
-        found = [member.search(questions, max(k, self._depth)) for member in self._members]
+        found = [member.search(questions, self._depth) for member in self._members]
         return [self._fused(rankings, k) for rankings in zip(*found, strict=True)]
 
     def _fused(self, rankings: Sequence[Sequence[Hit]], k: int) -> list[Hit]:

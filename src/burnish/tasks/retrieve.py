@@ -96,7 +96,8 @@ class Retrieve(Task):
         passages = encoder.embed(batch.passages, tokens_per_pass=self.pass_tokens)
         scores_qd = queries @ passages.T
         loss: Any = self.loss
-        scale = dict(model.named_parameters()).get("log_scale")
+        names = dict(model.named_parameters())  # a method may have wrapped the model
+        scale = next((weight for name, weight in names.items() if name.split(".")[-1] == "log_scale"), None)
         extra = {} if scale is None else {"scale": scale.float().exp()}
         total: Tensor = loss(scores_qd, batch.positive_qd.to(scores_qd.device), **extra)
         return total

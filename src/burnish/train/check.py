@@ -23,3 +23,19 @@ def require_trainable(model: nn.Module, method: Method) -> tuple[int, int]:
 
 def _others(method: Method) -> str:
     return " or ".join(name for name in ("lora", "full") if name != method.kind)
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Set the share that every dropout layer of the model drops.
+
+    Raises:
+        ModelError: something is to be dropped, and the model has no such layer.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    if share and not layers:
+        raise ModelError(
+            f"training.dropout is {share:g}, and {type(model).__name__} has no dropout layer; leave it out, or give "
+            "the method its own (method: {kind: lora, dropout: …})"
+        )
+    for layer in layers:
+        layer.p = share

@@ -47,13 +47,15 @@ class Checkpoints:
         for old in self._names()[:-KEPT]:
             shutil.rmtree(self.folder / old)
 
-    def load(self, weights: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> tuple[State, list[Tensor]] | None:
+    def load(
+        self, weights: Sequence[Tensor], optimizer: torch.optim.Optimizer, *, data: str
+    ) -> tuple[State, list[Tensor]] | None:
         """Read the newest checkpoint that is whole, falling back aloud; None where there is none.
 
         Sets the optimizer's state and returns the weights.
 
         Raises:
-            RunError: checkpoints exist, and none of them can be read.
+            RunError: checkpoints exist, and none of them can be read, or they belong to other data than `data`.
         """
         names = self._names()
         for name in reversed(names):
@@ -62,6 +64,11 @@ class Checkpoints:
             except (RunError, OSError) as error:
                 self._say(f"{error}; falling back to the checkpoint before it")
                 continue
+            if state["data"] != data:
+                raise RunError(
+                    f"{self.folder}: these checkpoints were made from other rows or settings than this recipe's; "
+                    "train in another folder"
+                )
             packed: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors["optimizer"].items():
                 place, name_of = key.split(".", 1)

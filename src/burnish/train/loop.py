@@ -16,11 +16,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from burnish.errors import DivergedError, Interrupted, RunError
+from burnish.errors import DivergedError, Interrupted
 from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.tasks import Item, Task
 from burnish.train.batches import rows_of_step, step_count
+from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints, State
 from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates
 from burnish.train.settings import Training
@@ -74,14 +75,15 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     Raises:
         Interrupted: SIGTERM or SIGINT came; a checkpoint was saved.
         DivergedError: the loss or the gradient is not finite; no step was made with it.
-        RunError: the checkpoint belongs to other data or another recipe.
+        ModelError: a dropout is asked for, and the model has no layer that drops anything.
+        RunError: the checkpoints belong to other data or another recipe, or none can be read.
     """
     accelerator = Accelerator()
     training = course.training
     model.to(accelerator.device)
     allow_faster_fp32()
     if training.dropout is not None:
-        _set_dropout(model, training.dropout)
+        set_dropout(model, training.dropout)
     weights = Weights(model, chosen_dtype(training.precision))
     optimizer = build_optimizer(
         weights.names, weights.masters, training, learning_rate=course.learning_rate, fresh=course.fresh
@@ -178,10 +180,16 @@ def _reduce_and_clip(accelerator: Accelerator, weights: Weights, limit: float) -
 def _evaluate(
     model: nn.Module, course: Course, watch: Watch, weights: Weights, accelerator: Accelerator, state: State
 ) -> State:
-    """Score the dev set, log it, and keep the weights if they are the best so far."""
+    """Score the dev set, log it, and keep the weights if they are the best so far.
+
+    Raises:
+        DivergedError: the score is not finite.
+    """
     model.eval()
     with torch.no_grad():
         value = watch.score()
+    if not math.isfinite(value):
+        raise DivergedError(f"step {state.step}: {watch.metric} of the dev rows is {value}; lower the learning rate")
     if accelerator.is_main_process:
         course.log("dev.jsonl", {"step": state.step, "metric": watch.metric, "value": value})
     if state.best is not None and value <= state.best:
@@ -217,21 +225,12 @@ def _save(
 
 
 def _resume(course: Course, weights: Weights, optimizer: torch.optim.Optimizer) -> State:
-    """Load the newest good checkpoint, if there is one, and cut the log back to it.
-
-    Raises:
-        RunError: it belongs to other data or another recipe.
-    """
-    found = course.checkpoints.load(weights.masters, optimizer)
+    """Load the newest good checkpoint, if there is one, and cut the log back to it."""
+    found = course.checkpoints.load(weights.masters, optimizer, data=course.data)
     if found is None:
         course.rewind(0)
         return State(step=0, data=course.data)
     state, values = found
-    if state.data != course.data:
-        raise RunError(
-            f"{course.checkpoints.folder}: these checkpoints were made from other rows or settings than this recipe's; "
-            "train in another folder"
-        )
     weights.load(values)
     course.rewind(state.step)
     return state
@@ -242,12 +241,6 @@ def _stopped_early(watch: Watch, state: State) -> str:
         f"stopped after step {state.step}: {watch.metric} has not risen above {state.best:.4f} "
         f"(step {state.best_step}) for {state.since_best} evaluations"
     )
-
-
-def _set_dropout(model: nn.Module, share: float) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
 
 
 def _sum(accelerator: Accelerator, value: float) -> Any:
