@@ -21,11 +21,12 @@ from transformers import (
 from burnish.models.quiet import quiet
 from burnish.records import Completion, Message, Pair
 
-WORDS = (
+_ENGLISH = (
     "a an the is not and or of in to from what which who how where when it file list of text open close read write "
     "add remove sort cat dog bird fish red green blue left right first last one two three four five six seven "
     "eight nine ten question answer passage yes no true false system user assistant"
-).split() + [f"w{number}" for number in range(20)]
+)
+WORDS = [*_ENGLISH.split(), *(f"w{number}" for number in range(20))]
 PIECES = r"<\|\w+\|>|\w+|[^\w\s]|\n"  # a special token, a word, a sign, a line end
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"

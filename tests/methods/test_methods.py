@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+import tiny
 from burnish.errors import ModelError
 from burnish.methods import Method
 from burnish.methods.full import Full
@@ -107,7 +107,7 @@ def test_full_trains_all_weights(tmp_path: Path):
 
 
 def test_lora_starts_as_the_model_itself(tmp_path: Path):
-    model, built = prepared(Generate(), LORA, tmp_path)
+    model, _ = prepared(Generate(), LORA, tmp_path)
     ids = torch.arange(5, 15)[None]
     plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     model.eval()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from typer.testing import CliRunner
 
+import tiny
 from burnish.cli import app
 from burnish.errors import BurnishError, RunError
 from burnish.recipe import Ladder, read_recipe
@@ -128,9 +128,7 @@ def test_the_folder_holds_models_report_and_samples(climbed: tuple[Path, Mapping
     assert len((folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()) == 6
 
 
-def test_a_second_climb_reuses_what_is_finished(
-    climbed: tuple[Path, Mapping[str, Any]], recipe_path: Path
-) -> None:
+def test_a_second_climb_reuses_what_is_finished(climbed: tuple[Path, Mapping[str, Any]], recipe_path: Path) -> None:
     folder, found = climbed
     before = {path: path.stat().st_mtime_ns for path in folder.glob("rungs/*.json")}
     heard: list[str] = []

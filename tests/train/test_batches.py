@@ -32,7 +32,9 @@ def test_the_rows_of_a_step_follow_from_seed_and_step_alone():
 
 def test_epochs_differ_in_order():
     tokens, steps = lengths(100), step_count(100, batch=8, epochs=1)
-    first, second = ([rows_of_step(tokens, start + step, batch=8, seed=0) for step in range(steps)] for start in (0, steps))
+    first, second = (
+        [rows_of_step(tokens, start + step, batch=8, seed=0) for step in range(steps)] for start in (0, steps)
+    )
     assert first != second
 
 
@@ -50,7 +52,9 @@ def test_steps_do_not_go_from_short_rows_to_long_ones():
     assert turns > steps / 3
 
 
-@pytest.mark.parametrize(("rows", "epochs", "steps"), [(100, 1, 12), (100, 0.5, 6), (3, 0.01, 1), (3, 5, 5), (1000, 2, 250)])
+@pytest.mark.parametrize(
+    ("rows", "epochs", "steps"), [(100, 1, 12), (100, 0.5, 6), (3, 0.01, 1), (3, 5, 5), (1000, 2, 250)]
+)
 def test_steps_are_counted_by_epochs(rows: int, epochs: float, steps: int):
     assert step_count(rows, batch=8, epochs=epochs) == steps
 

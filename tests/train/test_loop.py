@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from torch import Tensor, nn
 
+import tiny
 from burnish.errors import DivergedError, ModelError, RunError
 from burnish.methods.full import Full
 from burnish.methods.lora import Lora
@@ -102,7 +102,7 @@ def test_micro_batches_do_not_change_the_run(base: Path, tmp_path: Path):
         logs.append(logged.lines["log.jsonl"])
     for ours in logs[1:]:
         for key in ("loss", "grad_norm"):
-            assert [line[key] for line in ours] == pytest.approx([line[key] for line in logs[0]], rel=1e-6 * 10)
+            assert [line[key] for line in ours] == pytest.approx([line[key] for line in logs[0]], rel=1e-4)
         assert ours[0]["loss"] == pytest.approx(logs[0][0]["loss"], rel=1e-6)
         assert ours[0]["grad_norm"] == pytest.approx(logs[0][0]["grad_norm"], rel=1e-6)
 
@@ -151,8 +151,10 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_names_the_rows(
     built: Built, logged: Logged, tmp_path: Path
 ):
     rows = tiny.completions(8)
-    rows[5] = rows[5].model_copy(update={"completion": "w19"})
-    task = Spiked(bad=built.tokenizer.convert_tokens_to_ids("w19"))
+    written = {word for row in rows for word in row.completion.split()}
+    bad = next(word for word in tiny.WORDS if word not in written)
+    rows[5] = rows[5].model_copy(update={"completion": bad})
+    task = Spiked(bad=built.tokenizer.convert_tokens_to_ids(bad))
     before = weights(built.model)
     run = course(built, logged, tmp_path, SHORT.model_copy(update={"micro_tokens": 1}), task=task)
     run = replace(run, items=task.encode(rows, built).items)
@@ -202,12 +204,12 @@ def test_a_run_that_no_longer_gets_better_stops_early_and_says_why(built: Built,
     training = SHORT.model_copy(update={"evaluations": 6, "patience": 2})
     outcome = fit(built.model, course(built, logged, tmp_path, training, watch=Watch("luck", scores(0.3, 0.2, 0.3))))
     assert (outcome.steps, outcome.best_step) == (3, 1)
-    assert outcome.reason == (
-        "stopped after step 3: luck has not risen above 0.3000 (step 1) for 2 evaluations"
-    )
+    assert outcome.reason == ("stopped after step 3: luck has not risen above 0.3000 (step 1) for 2 evaluations")
 
 
-@pytest.mark.parametrize(("steps", "times", "expected"), [(9, 3, {3, 6, 9}), (10, 3, {4, 7, 10}), (2, 5, {1, 2}), (5, 0, set())])
+@pytest.mark.parametrize(
+    ("steps", "times", "expected"), [(9, 3, {3, 6, 9}), (10, 3, {4, 7, 10}), (2, 5, {1, 2}), (5, 0, set())]
+)
 def test_evaluations_are_evenly_spread_and_the_last_step_is_one(steps: int, times: int, expected: set[int]):
     assert evaluation_steps(steps, times) == expected
 

@@ -76,7 +76,9 @@ def test_the_rate_warms_up_linearly_and_never_leaves_its_range(schedule: str):
 
 
 def test_the_schedules_follow_their_formulas():
-    at = {name: schedule_factor(55, 100, Training(schedule=name, warmup=0.1)) for name in ("linear", "cosine", "constant")}
+    at = {
+        name: schedule_factor(55, 100, Training(schedule=name, warmup=0.1)) for name in ("linear", "cosine", "constant")
+    }
     assert at == pytest.approx({"linear": 0.5, "cosine": (1 + math.cos(math.pi / 2)) / 2, "constant": 1.0})
 
 

@@ -22,7 +22,11 @@ class Method(Part):
     @field_validator("learning_rate")
     @classmethod
     def _is_a_rate(cls, rate: float) -> float:
-        """Hold for every member: a field's own bounds would be lost where the member gives its default."""
+        """Check every member's rate: a field's own bounds would be lost where the member gives its default.
+
+        Raises:
+            ValueError: it is no number above 0.
+        """
         if not 0 < rate < math.inf:
             raise ValueError("the learning rate must be a number above 0")
         return rate

@@ -128,8 +128,14 @@ class Generate(Task):
         return "log-likelihood a token"
 
     def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Completion]) -> float:
-        """Return the mean log-likelihood of the rows' completion tokens."""
+        """Return the mean log-likelihood of the rows' completion tokens.
+
+        Raises:
+            DataError: all rows are too long.
+        """
         items = self.encode(rows, built).items
+        if not items:
+            raise DataError(f"no dev row is left: all {len(rows)} have more than {self.max_tokens} tokens")
         groups = micro_batches(range(len(items)), [item.tokens for item in items], budget=DEV_TOKENS)
         batches = [self.collate([items[row] for row in group]) for group in groups]
         plain = CrossEntropy()

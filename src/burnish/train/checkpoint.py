@@ -93,7 +93,7 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _names(self) -> list[str]:
-        return sorted(p.name for p in self.folder.glob("[0-9]*")) if self.folder.is_dir() else []
+        return sorted((p.name for p in self.folder.glob("[0-9]*")), key=int) if self.folder.is_dir() else []
 
     def _write(self, name: str, files: dict[str, dict[str, Tensor]], state: dict[str, object]) -> None:
         with new_folder(self.folder / name) as beside:

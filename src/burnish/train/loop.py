@@ -78,7 +78,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         ModelError: a dropout is asked for, and the model has no layer that drops anything.
         RunError: the checkpoints belong to other data or another recipe, or none can be read.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # else it lets several processes run apart
     training = course.training
     model.to(accelerator.device)
     allow_faster_fp32()

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import tiny
+from burnish.errors import DataError, ModelError
+from burnish.losses.cross_entropy import CrossEntropy
+from burnish.methods.lora import Lora
+from burnish.models.load import load_tokenizer
+from burnish.models.render import prompt_ids
+from burnish.records import Completion, Message
+from burnish.tasks import Built
+from burnish.tasks.generate import Generate
+
+UNLIKE = (
+    "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\nyes {% endif %}"  # which no answered chat holds
+)
+UNENDED = (
+    "{% for message in messages %}{{ message['role'] }}\n{{ message['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.tiny_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def built(folder: Path) -> Built:
+    return Generate().build(str(folder))
+
+
+def test_the_loss_is_the_full_cross_entropy_over_labels_that_hide_the_prompt(folder: Path, built: Built):
+    task, rows = Generate(), tiny.completions(9)
+    items = task.encode(rows, built).items
+    batch = task.collate(items)
+    labels = torch.full_like(batch.input_ids, -100)
+    for row, item in enumerate(items):
+        labels[row, len(item.prompt) : item.tokens] = torch.tensor(item.completion)
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        expected = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=labels).loss
+        loss = task.total_loss(built.model, batch) / task.count(batch)
+    assert task.count(batch) == (labels != -100).sum()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_loss_is_the_sum_over_its_rows(built: Built):
+    task = Generate(loss=CrossEntropy(label_smoothing=0.1))
+    items = task.encode(tiny.completions(9), built).items
+    with torch.no_grad():
+        whole = task.total_loss(built.model, task.collate(items)).item()
+        single = sum(task.total_loss(built.model, task.collate([item])).item() for item in items)
+    assert whole == pytest.approx(single, rel=1e-5)
+
+
+def test_an_adapters_loss_is_that_of_its_whole_forward_pass(built: Built):
+    task = Generate()
+    model = Lora(rank=2).apply(built.model)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    [item] = task.encode(tiny.completions(1), built).items
+    ids = torch.tensor([item.prompt + item.completion])
+    with torch.no_grad():
+        logits = model(input_ids=ids).logits[0, len(item.prompt) - 1 : -1]
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(item.completion), reduction="sum")
+        loss = task.total_loss(model, task.collate([item]))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_prompt_is_what_the_model_will_meet_when_it_writes(built: Built):
+    rows = tiny.completions(5)
+    items = Generate().encode(rows, built).items
+    assert [list(item.prompt) for item in items] == prompt_ids([row.prompt for row in rows], built.tokenizer)
+    for item, row in zip(items, rows, strict=True):
+        assert built.tokenizer.convert_ids_to_tokens(item.completion) == [*row.completion.split(), "<|end|>"]
+
+
+def test_a_prompt_of_plain_text_needs_no_template(built: Built):
+    [item] = Generate().encode([Completion(id="a", prompt="open the file", completion="yes")], built).items
+    assert built.tokenizer.decode(item.prompt) == "open the file"
+    assert built.tokenizer.convert_ids_to_tokens(item.completion) == ["yes", "<|end|>"]
+
+
+def test_a_chat_without_a_template_is_refused(folder: Path):
+    tokenizer = load_tokenizer("plain", folder)
+    tokenizer.chat_template = None
+    with pytest.raises(ModelError, match="has no chat template; use a chat model, or prompts of plain text"):
+        prompt_ids([[Message(role="user", content="yes")]], tokenizer)
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted(built: Built):
+    rows = tiny.completions(12)
+    longest = max(item.tokens for item in Generate().encode(rows, built).items)
+    task = Generate(max_tokens=longest - 1)
+    encoded = task.encode(rows, built)
+    left = encoded.notes[f"rows of more than {longest - 1} tokens left out"]
+    assert left + len(encoded.items) == 12
+    assert left > 0
+    assert all(item.tokens < longest for item in encoded.items)
+
+
+def test_the_audit_shows_the_trained_tokens_of_three_rows(built: Built):
+    rows = tiny.completions(5)
+    lines = Generate().audit(Generate().encode(rows, built).items, built)
+    assert len(lines) == 3
+    for line, row in zip(lines, rows, strict=False):
+        assert line.endswith(f"⟶ trained: '{row.completion} <|end|>'")
+        assert "assistant" in line.split("⟶")[0]
+
+
+def test_a_template_that_renders_training_and_writing_differently_is_refused(tmp_path: Path):
+    built = Generate().build(str(tiny.tiny_llama(tmp_path, template=UNLIKE)))
+    with pytest.raises(DataError, match=r"row 'row0': .*renders the prompt one way for training and another"):
+        Generate().encode(tiny.completions(3), built)
+
+
+def test_an_end_of_turn_that_the_template_leaves_out_is_trained_all_the_same(tmp_path: Path):
+    built = Generate().build(str(tiny.tiny_llama(tmp_path, template=UNENDED)))
+    items = Generate().encode(tiny.completions(3), built).items
+    Generate().audit(items, built)
+    assert all(item.completion[-1] == built.tokenizer.eos_token_id for item in items)
+
+
+def test_a_row_without_a_prompt_is_refused(built: Built):
+    items = Generate().encode([Completion(id="lone", prompt="", completion="yes")], built).items
+    with pytest.raises(DataError, match=r"1 rows train no token or no end of turn, .*: lone"):
+        Generate().audit(items, built)
+
+
+def test_the_dev_score_is_the_mean_log_likelihood_of_a_trained_token(built: Built):
+    task, rows = Generate(loss=CrossEntropy(label_smoothing=0.5)), tiny.completions(9)
+    batch = task.collate(task.encode(rows, built).items)
+    with torch.no_grad():
+        expected = -Generate().total_loss(built.model, batch).item() / task.count(batch)
+        assert task.dev_score(built.model, built, rows) == pytest.approx(expected, rel=1e-5)
+
+
+def test_dev_rows_that_are_all_too_long_are_an_error_that_says_so(built: Built):
+    with pytest.raises(DataError, match="no dev row is left"), torch.no_grad():
+        Generate(max_tokens=2).dev_score(built.model, built, tiny.completions(2))
