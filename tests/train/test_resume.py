@@ -52,7 +52,6 @@ def test_a_run_killed_five_times_ends_bit_for_bit_like_one_that_was_not(data: Pa
     first = worker.burnish("train", recipe, "--run", str(killed), *settings, at_call=moments[0])
     later = [worker.burnish("resume", str(killed), at_call=moment) for moment in moments[1:]]
     assert [first, *later] == [-signal.SIGKILL] * KILLS
-    import sys; print(all_calls, moments, Run.open(killed).lines("log.jsonl")[-1], file=sys.stderr)
     assert len(Run.open(killed).lines("log.jsonl")) > 2  # it got somewhere meanwhile
     assert worker.burnish("resume", str(killed)) == 0
     assert results(killed) == results(whole)
