@@ -129,9 +129,14 @@ def test_an_end_of_turn_that_the_template_leaves_out_is_trained_all_the_same(tmp
 
 
 def test_a_row_without_a_prompt_is_refused(built: Built):
-    items = Generate().encode([Completion(id="lone", prompt="", completion="yes")], built).items
-    with pytest.raises(DataError, match=r"1 rows train no token or no end of turn, .*: lone"):
-        Generate().audit(items, built)
+    with pytest.raises(DataError, match=r"row 'lone': the prompt has no tokens"):
+        Generate().encode([Completion(id="lone", prompt="", completion="yes")], built)
+
+
+def test_an_answer_that_holds_the_end_of_the_turn_is_refused(built: Built):
+    end = built.tokenizer.eos_token
+    with pytest.raises(DataError, match=r"row 'early': the completion holds '.*', which ends the model's turn"):
+        Generate().encode([Completion(id="early", prompt="who", completion=f"yes {end} no")], built)
 
 
 def test_the_dev_score_is_the_mean_log_likelihood_of_a_trained_token(built: Built):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from burnish.errors import DataError, ModelError
-from burnish.records import Completion, Message
+from burnish.records import Completion, Message, raise_faults
 
 Prompt = str | Sequence[Message]
 
@@ -45,9 +45,12 @@ def render(rows: Sequence[Completion], tokenizer: Any) -> list[tuple[list[int], 
 
     Raises:
         DataError: the template renders an answered prompt otherwise than the prompt alone, so that training would
-            teach what writing never meets.
+            teach what writing never meets; or a row has a prompt without tokens or an end of turn inside its answer.
     """
+    raise_faults([fault for row in rows if (fault := _fault(row, tokenizer))])
     prompts = prompt_ids([row.prompt for row in rows], tokenizer)
+    empty = [row.id for row, ids in zip(rows, prompts, strict=True) if not ids]
+    raise_faults([f"row {name!r}: the prompt has no tokens" for name in empty])
     answers = [_answer_text(row, tokenizer) for row in rows]
     eos = tokenizer.eos_token_id
     completions = tokenizer(answers, add_special_tokens=False).input_ids if answers else []
@@ -56,6 +59,13 @@ def render(rows: Sequence[Completion], tokenizer: Any) -> list[tuple[list[int], 
         whole = completion[: completion.index(eos)] if eos in completion else completion
         out.append((prompt, [*whole, eos]))
     return out
+
+
+def _fault(row: Completion, tokenizer: Any) -> str:
+    """Return what is wrong with a row's answer, or an empty string."""
+    if tokenizer.eos_token not in row.completion:
+        return ""
+    return f"row {row.id!r}: the completion holds {tokenizer.eos_token!r}, which ends the model's turn; take it out"
 
 
 def _answer_text(row: Completion, tokenizer: Any) -> str:

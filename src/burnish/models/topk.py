@@ -13,7 +13,7 @@ def top_k(queries: Tensor, passages: Tensor, k: int) -> tuple[Tensor, Tensor]:
     queries: (queries, width); passages: (passages, width). Of equal scores the later row comes first; where fewer than
     k passages exist, all are returned.
     """
-    blocks = [queries[first : first + QUERIES] for first in range(0, len(queries), QUERIES)]
+    blocks = [queries[first : first + QUERIES] for first in range(0, max(1, len(queries)), QUERIES)]
     found = [_top(block, passages, k) for block in blocks]
     return torch.cat([scores for scores, _ in found]), torch.cat([rows for _, rows in found])
 

@@ -57,6 +57,8 @@ class Checkpoints:
         Raises:
             RunError: checkpoints exist, and none of them can be read, or they belong to other data than `data`.
         """
+        for cut_short in self.folder.glob(".*"):  # a kill in the middle of writing leaves its unfinished folder
+            shutil.rmtree(cut_short)
         names = self._names()
         for name in reversed(names):
             try:
