@@ -139,11 +139,12 @@ class Climb:
         return [[self.chunks[hit.id] for hit in row] for row in hits]
 
     def _shots(self, count: int, retriever: Retriever | None) -> list[Shot]:
-        """Return the first training questions whose gold passage is among those shown, with their answers."""
+        """Return training questions from all over the set whose gold passage is among those shown, with their answers."""
         pool = self.data.train[:: max(1, len(self.data.train) // SHOT_TRIES)] if count else []
         rows = zip(pool, self._passages(pool, retriever), strict=True)
         fitting = [(q, row) for q, row in rows if not row or {chunk.id for chunk in row} & set(q.gold)]
-        return [(q.question, row, q.answers[0]) for q, row in fitting[:count]]
+        spread = fitting[:: max(1, len(fitting) // count)][:count] if count else []
+        return [(q.question, row, q.answers[0]) for q, row in spread]
 
     def _train_for(self, rung: Rung) -> None:
         """Train what the rung uses and the ladder has not trained yet."""
