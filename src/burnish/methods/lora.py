@@ -1,5 +1,6 @@
 """LoRA, in PEFT's form and format."""
 
+import warnings
 from typing import Any
 
 from peft import LoraConfig, get_peft_model
@@ -34,7 +35,9 @@ class Lora(Method):
             exclude_modules=kept,
         )
         network: Any = model
-        wrapped: nn.Module = get_peft_model(network, config)
+        with warnings.catch_warnings():  # PEFT asks transformers by names that are going to change
+            warnings.simplefilter("ignore", FutureWarning)
+            wrapped: nn.Module = get_peft_model(network, config)
         for name, weight in model.named_parameters():  # PEFT knows new modules, and no parameters that stand alone
             if name in fresh:
                 weight.requires_grad = True
