@@ -139,7 +139,7 @@ class Climb:
         return [[self.chunks[hit.id] for hit in row] for row in hits]
 
     def _shots(self, count: int, retriever: Retriever | None) -> list[Shot]:
-        """Return training questions from all over the set whose gold passage is among those shown, with their answers."""
+        """Return training questions from all over the set whose gold passage is among those shown, answered."""
         pool = self.data.train[:: max(1, len(self.data.train) // SHOT_TRIES)] if count else []
         rows = zip(pool, self._passages(pool, retriever), strict=True)
         fitting = [(q, row) for q, row in rows if not row or {chunk.id for chunk in row} & set(q.gold)]
