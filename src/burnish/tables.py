@@ -1,0 +1,229 @@
+"""Any table as typed rows: files of five formats, folders of texts, data sets on the hub."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+from pydantic import ValidationError
+
+from burnish import data_hub
+from burnish.errors import DataError, near_miss
+from burnish.records import Record, raise_faults, read_jsonl
+from burnish.spec import faults
+from burnish.table_files import Row, Table, read_table
+
+R = TypeVar("R", bound=Record)
+
+_Place = tuple[str, tuple[str, ...]]  # a column, and the steps to a value inside its cells
+
+
+def read_rows(
+    path: str | Path, record: type[R], columns: Mapping[str, str] = {}, *, quote: str | None = None
+) -> list[R]:
+    r"""Read a table as records, in the order of the file.
+
+    path: a .jsonl, .json (a list of objects, or objects by id), .csv, .tsv (both with a header) or .parquet file; a
+    folder with one sub-folder of .txt files a class, whose columns are `id`, `label` and `text`; or
+    `hub:owner/name:split`.
+    columns: record field → the column it is read from, or a place inside the column's cells: `answers.text` for a key,
+    `target.0` for one of a list, `source.*` for all of a list of texts, joined by spaces. A field that is not named is
+    read from the column of its own name, if there is one; other columns are left out. Where no columns are named at
+    all, every column must be a field, and a .jsonl file is read by `read_jsonl`, which wants an id in each row.
+    quote: as in `read_table`: .csv is read with quotation marks around cells and .tsv without, unless said otherwise.
+
+    A row without an id is called by the file and its number among the rows, from 1: `train:17`. An empty or missing
+    cell leaves an optional field at its default; a number in a text field becomes its digits; one text for a field that
+    holds several is the only one of them.
+
+    Raises:
+        DataError: the table is missing or empty, a column is not there, or rows cannot be read; all are named.
+    """
+    for field in columns:
+        if field not in record.model_fields:
+            raise DataError(
+                f"columns: a {record.__name__} has no field {field!r}.{near_miss(field, record.model_fields)} "
+                f"It has: {', '.join(record.model_fields)}"
+            )
+    if str(path).startswith(data_hub.PREFIX):
+        files = data_hub.fetch_split(str(path))
+        name = data_hub.split_name(str(path))[1]
+    else:
+        files, name = [Path(path)], Path(path).stem
+    if not columns and files[0].suffix.lower() == ".jsonl" and len(files) == 1 and files[0].is_file():
+        return read_jsonl(files[0], record)
+    bad: list[str] = []
+    needed = {columns.get(field, field) for field in record.model_fields} if columns else ()
+    tables = [read_table(file, bad, quote=quote, needed=needed) for file in files]
+    found = Table(
+        columns=tuple(dict.fromkeys(column for table in tables for column in table.columns)),
+        rows=[row for table in tables for row in table.rows],
+    )
+    if not found.rows and not bad:
+        raise DataError(f"{path}: the table holds no rows; a {record.__name__} a row is needed")
+    places = _places(path, record, columns, found, bad) if found.columns else {}
+    rows = list(_records(found.rows, record, places, name, bad)) if places else []
+    raise_faults(bad)
+    return rows
+
+
+def _places(
+    path: str | Path, record: type[Record], columns: Mapping[str, str], table: Table, bad: list[str]
+) -> dict[str, _Place]:
+    """Return where each field is read; none at all where a column that is needed is not there."""
+    listed = ", ".join(map(repr, table.columns)) if "" in table.columns else ", ".join(table.columns)
+    places: dict[str, _Place] = {}
+    missing = []
+    for field, info in record.model_fields.items():
+        place = _place(columns.get(field, field), table.columns)
+        if place is not None:
+            places[field] = place
+        elif field in columns:
+            hint = near_miss(columns[field], table.columns)
+            missing.append(f"{path}: no column {columns[field]!r}; there are: {listed}.{hint}")
+        elif info.is_required() and field != "id":
+            hint = near_miss(field, table.columns)
+            missing.append(
+                f"{path}: no column {field!r}; there are: {listed}.{hint} Say in `columns` which one holds the {field}"
+                + _separator_hint(table.columns)
+            )
+    if not columns and not missing:
+        missing = [
+            f"{path}: column {column!r} is no field of a {record.__name__} ({', '.join(record.model_fields)})."
+            f"{near_miss(column, set(record.model_fields) - set(table.columns))} Name in `columns` what to read; other "
+            "columns are then left out"
+            for column in table.columns
+            if column not in record.model_fields
+        ]
+    bad += missing
+    return {} if missing else places
+
+
+def _place(name: str, columns: Sequence[str]) -> _Place | None:
+    """Return the column that a name means: itself, or the longest one that it leads into by dots."""
+    if name in columns:
+        return name, ()
+    steps = name.split(".")
+    for length in range(len(steps) - 1, 0, -1):
+        column = ".".join(steps[:length])
+        if column in columns:
+            return column, tuple(steps[length:])
+    return None
+
+
+def _separator_hint(columns: Sequence[str]) -> str:
+    """Return what to say of a table that was read as one column because its cells are separated by another sign."""
+    [only] = columns if len(columns) == 1 else [""]
+    found = next((sign for sign in (";", "\t", "|") if sign in only), None)
+    return (
+        f". Its cells seem to be separated by {found!r}: commas are needed in .csv, and tabs in .tsv" if found else ""
+    )
+
+
+def _records(
+    rows: Sequence[Row], record: type[R], places: Mapping[str, _Place], name: str, bad: list[str]
+) -> Iterator[R]:
+    """Yield the rows that are records; the faults of the others are added to `bad`."""
+    first_seen: dict[str, str] = {}
+    for number, row in enumerate(rows, start=1):
+        wrong: list[str] = []
+        values = _values(row, record, places, wrong)
+        values.setdefault("id", f"{name}:{number}")
+        if not wrong:
+            try:
+                made = record.model_validate(values)
+            except ValidationError as error:
+                wrong += faults(error, record)
+            else:
+                first = first_seen.setdefault(made.id, row.place)
+                if first == row.place:
+                    yield made
+                else:
+                    wrong.append(f"id {made.id!r} already stands in {first}")
+        bad += [f"{row.place}: {fault}" for fault in wrong]
+
+
+def _values(row: Row, record: type[Record], places: Mapping[str, _Place], wrong: list[str]) -> dict[str, Any]:
+    """Return the values of the record's fields that the row holds."""
+    values: dict[str, Any] = {}
+    for field, (column, steps) in places.items():
+        info = record.model_fields[field]
+        name = ".".join([column, *steps])
+        try:
+            value = _follow(row.cells.get(column), steps)
+            if info.annotation is str:
+                value = _as_text(value, name, field)
+            elif get_origin(info.annotation) is tuple and isinstance(value, str) and value:
+                value = (value,)
+            _check_characters(value, name)
+        except DataError as error:
+            wrong.append(str(error))
+            continue
+        optional = field == "id" or not info.is_required()
+        if value is None and not optional:
+            wrong.append(f"this row has no {name!r}")
+        elif value is not None and not (value == "" and optional):
+            values[field] = value
+    return values
+
+
+def _follow(value: Any, steps: Sequence[str]) -> Any:
+    """Return the value that steps lead to; nothing leads to nothing.
+
+    Raises:
+        DataError: there is no such key or place.
+    """
+    for step in steps:
+        if value is None:
+            return None
+        if step == "*" and isinstance(value, list | tuple) and all(isinstance(text, str) for text in value):
+            value = " ".join(value)
+        elif isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            inside = _inside(value)
+            raise DataError(f"{step!r} leads nowhere in {inside}" if step != "*" else f"'*' joins texts, not {inside}")
+    return value
+
+
+def _as_text(value: Any, name: str, field: str) -> Any:
+    """Return a number as its digits, and what is missing as None.
+
+    Raises:
+        DataError: it is a list or an object.
+    """
+    if isinstance(value, list | tuple | dict):
+        within = f"{name}.0 for the first, or {name}.* for all, joined by spaces"
+        if isinstance(value, dict):
+            within = " or ".join(f"{name}.{key}" for key in list(value)[:3]) or "another column"
+        raise DataError(f"{name!r} holds {_inside(value)}, and {field!r} needs one text: name {within}")
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()  # as JSON and CSV write it
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _inside(value: object) -> str:
+    """Return what a message calls a value."""
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object with the keys {', '.join(map(str, list(value)[:5]))}" if value else "an empty object"
+    return f"{value!r:.60}"
+
+
+def _check_characters(value: object, name: str) -> None:
+    """Check that the texts of a cell can be written again.
+
+    Raises:
+        DataError: one holds a NUL or half of a character.
+    """
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(text, str):
+            if "\0" in text:
+                raise DataError(f"{name!r} holds a NUL character, which is no text")
+            if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise DataError(f"{name!r} holds half of a character (a lone surrogate)")
