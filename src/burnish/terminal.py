@@ -1,5 +1,6 @@
 """What a person sees in the terminal: progress with time left, a line for what happened, tables at the end."""
 
+import os
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +26,8 @@ class Screen:
 
     def __init__(self) -> None:
         """Draw nothing yet; use it as a context."""
-        self._console = Console(highlight=False)
+        follows = os.environ.get("RANK", "0") != "0"  # of several processes that train, the first one speaks
+        self._console = Console(highlight=False, quiet=follows)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),

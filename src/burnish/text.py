@@ -5,9 +5,11 @@ import unicodedata
 from hashlib import sha256
 from string import punctuation
 
+import regex
+
 from burnish.spec import Spec
 
-_WORD = re.compile(r"[^\W_]+")
+_WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+")  # marks belong to their letter: Hindi or Tamil would fall apart
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", punctuation)
 _CONTROL = re.compile(

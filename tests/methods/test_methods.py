@@ -59,7 +59,7 @@ def trained(model: nn.Module, built: Built, task: Task, method: Method, folder: 
         task=task,
         items=task.encode(rows, built).items,
         training=Training(epochs=steps, batch=8, precision="fp32", evaluations=0, dropout=0.0, schedule="constant"),
-        learning_rate=method.learning_rate,
+        method=method,
         fresh=built.fresh,
         seed=0,
         data="",

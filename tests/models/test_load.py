@@ -13,7 +13,6 @@ from burnish.models.load import (
     load_causal,
     load_classifier,
     load_transformer,
-    model_fingerprint,
     resolve,
 )
 from burnish.models.quiet import quiet
@@ -206,10 +205,3 @@ def test_a_causal_model_becomes_a_classifier_that_knows_its_padding(tmp_path: Pa
     found = load_classifier(str(tiny_llama(tmp_path / "m")), ["yes", "no"], dtype=FP32, seed=0)
     assert found.fresh == ("score.",)
     assert found.model.config.pad_token_id == found.tokenizer.pad_token_id
-
-
-def test_a_fingerprint_follows_the_weights_and_not_the_place(tmp_path: Path) -> None:
-    one, same, other = (
-        model_fingerprint(tiny_bert(tmp_path / name, seed=seed)) for name, seed in (("a", 0), ("b", 0), ("c", 1))
-    )
-    assert one == same != other

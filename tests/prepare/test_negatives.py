@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
@@ -16,6 +17,8 @@ class Fixed:
 
     def __init__(self, **scores: float) -> None:
         self.hits = [Hit(name, score) for name, score in scores.items()]
+
+    notes: ClassVar[dict[str, int]] = {}
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         return [self.hits[:k] for _ in questions]

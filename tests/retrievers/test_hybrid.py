@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from pydantic import ValidationError
@@ -23,6 +24,8 @@ class Fixed(Retriever):
 class _FixedSearcher:
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = ids
+
+    notes: ClassVar[dict[str, int]] = {}
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         return [[Hit(key, -float(rank)) for rank, key in enumerate(self._ids[:k])] for _ in questions]

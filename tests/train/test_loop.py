@@ -14,6 +14,7 @@ from burnish.methods.full import Full
 from burnish.methods.lora import Lora
 from burnish.tasks import Built
 from burnish.tasks.generate import Generate
+from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints
 from burnish.train.loop import Course, Watch, evaluation_steps, fit
 from burnish.train.settings import Training
@@ -68,7 +69,7 @@ def course(built: Built, logged: Logged, folder: Path, training: Training = SHOR
         task=task,
         items=task.encode(tiny.completions(24), built).items,
         training=training,
-        learning_rate=1e-3,
+        method=Full(learning_rate=1e-3),
         fresh=(),
         seed=0,
         data="these rows",
@@ -238,10 +239,14 @@ def test_bf16_follows_fp32_closely(base: Path, tmp_path: Path):
     assert losses[1] == pytest.approx(losses[0], rel=0.03)
 
 
-def test_a_dropout_that_nothing_in_the_model_applies_is_refused(built: Built, logged: Logged, tmp_path: Path):
-    run = course(built, logged, tmp_path, SHORT.model_copy(update={"dropout": 0.1}))
-    with pytest.raises(ModelError, match=r"training\.dropout is 0\.1, and LlamaForCausalLM has no dropout layer"):
-        fit(built.model, run)
+def test_a_dropout_that_nothing_in_the_model_applies_is_refused():
+    with pytest.raises(ModelError, match=r"training\.dropout is 0\.1, and Linear has no dropout layer"):
+        set_dropout(torch.nn.Linear(2, 2), 0.1)
+
+
+def test_dropout_reaches_attention_that_keeps_it_as_a_number(built: Built):
+    set_dropout(built.model, 0.25)
+    assert {layer.self_attn.attention_dropout for layer in built.model.model.layers} == {0.25}
 
 
 def test_dropout_depends_on_seed_and_step_and_not_on_what_came_before(base: Path, tmp_path: Path):

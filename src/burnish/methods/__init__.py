@@ -18,6 +18,18 @@ class Method(Part):
     folder: ClassVar[str] = "burnish.methods"
 
     learning_rate: float  # each method ships its own default: no rate suits two of them
+    warmup: ClassVar[float] = 0.06  # share of the steps, where the recipe does not say
+
+    def rate_factor(self, name: str) -> float:  # noqa: ARG002
+        """Return by what the rate of a weight is multiplied; name: the parameter's full name."""
+        return 1.0
+
+    def start(self, name: str, layer: int | None, layers: int) -> float:  # noqa: ARG002
+        """Return the share of the run, 0…1, after which a weight begins to move; until then it gets no gradient.
+
+        layer: of the parameter, counted from 0 at the bottom; None where it is in none. layers: how many there are.
+        """
+        return 0.0
 
     @field_validator("learning_rate")
     @classmethod

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from burnish.errors import DataError
-from burnish.metrics import Answers, Metric
+from burnish.metrics import Answers, Metric, require_answers
 from burnish.text import answer_form
 
 
@@ -26,11 +25,6 @@ class ExactMatch(Metric):
             DataError: a question has no right answer: callers leave such questions out beforehand, and count them.
         """
         scores = []
-        for place, (answer, rights) in enumerate(zip(predictions, references, strict=True), start=1):
-            if not rights:
-                raise DataError(
-                    f"question {place} of {len(references)}: it has no right answer to compare with. "
-                    "Leave such questions out before scoring, and say how many they were"
-                )
+        for answer, rights in zip(predictions, require_answers(references), strict=True):
             scores.append(float(answer_form(answer) in {answer_form(right) for right in rights}))
         return scores

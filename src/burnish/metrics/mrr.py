@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from burnish.errors import DataError
-from burnish.metrics import Grades, Metric, Ranking
+from burnish.metrics import Grades, Metric, Ranking, require_relevant
 
 
 class Mrr(Metric):
@@ -28,13 +27,7 @@ class Mrr(Metric):
             DataError: a question has no relevant passage: callers leave such questions out beforehand, and count them.
         """
         scores = []
-        for place, (ranking, grades) in enumerate(zip(predictions, references, strict=True), start=1):
-            relevant = {passage for passage, grade in grades.items() if grade > 0}
-            if not relevant:
-                raise DataError(
-                    f"question {place} of {len(references)}: it has no passage with a grade of 1 or more, so "
-                    f"{self.label} is not defined. Leave such questions out before scoring, and say how many they were"
-                )
+        for ranking, relevant in zip(predictions, require_relevant(references, self.label), strict=True):
             ranks = (rank for rank, passage in enumerate(ranking[: self.k], start=1) if passage in relevant)
             first = next(ranks, None)
             scores.append(1 / first if first else 0.0)

@@ -5,8 +5,7 @@ from math import log2
 
 from pydantic import Field
 
-from burnish.errors import DataError
-from burnish.metrics import Grades, Metric, Ranking
+from burnish.metrics import Grades, Metric, Ranking, require_relevant
 
 
 class Ndcg(Metric):
@@ -30,15 +29,11 @@ class Ndcg(Metric):
             DataError: a question has no relevant passage: callers leave such questions out beforehand, and count them.
         """
         scores = []
-        for place, (ranking, grades) in enumerate(zip(predictions, references, strict=True), start=1):
-            gains = {passage: grade for passage, grade in grades.items() if grade > 0}
-            if not gains:
-                raise DataError(
-                    f"question {place} of {len(references)}: it has no passage with a grade of 1 or more, so "
-                    f"{self.label} is not defined. Leave such questions out before scoring, and say how many they were"
-                )
+        relevant = require_relevant(references, self.label)
+        for ranking, grades, passages in zip(predictions, references, relevant, strict=True):
+            gains = {passage: grades[passage] for passage in passages}
             top = ranking[: self.k]
-            assert len(set(top)) == len(top), f"ranking {place} holds a passage twice"
+            assert len(set(top)) == len(top), f"a ranking holds a passage twice: {top}"
             ideal = sorted(gains.values(), reverse=True)[: self.k]
             scores.append(_discounted([gains.get(passage, 0) for passage in top]) / _discounted(ideal))
         return scores

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from burnish.errors import DataError
-from burnish.metrics import Grades, Metric, Ranking
+from burnish.metrics import Grades, Metric, Ranking, require_relevant
 
 
 class Recall(Metric):
@@ -28,12 +27,6 @@ class Recall(Metric):
             DataError: a question has no relevant passage: callers leave such questions out beforehand, and count them.
         """
         scores = []
-        for place, (ranking, grades) in enumerate(zip(predictions, references, strict=True), start=1):
-            relevant = {passage for passage, grade in grades.items() if grade > 0}
-            if not relevant:
-                raise DataError(
-                    f"question {place} of {len(references)}: it has no passage with a grade of 1 or more, so "
-                    f"{self.label} is not defined. Leave such questions out before scoring, and say how many they were"
-                )
+        for ranking, relevant in zip(predictions, require_relevant(references, self.label), strict=True):
             scores.append(len(relevant.intersection(ranking[: self.k])) / len(relevant))
         return scores

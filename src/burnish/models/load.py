@@ -1,11 +1,10 @@
 """Models found by name, checked before anything of them is read as code, and loaded whole or not at all."""
 
-import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
@@ -16,6 +15,8 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
@@ -31,11 +32,15 @@ NOT_FETCHED = ["onnx/*", "openvino/*", "*.msgpack", "original/*"]
 _AUTO_CAUSAL: Any = AutoModelForCausalLM  # untyped at the library's border
 _AUTO_ENCODER: Any = AutoModel
 _AUTO_CLASSIFIER: Any = AutoModelForSequenceClassification
+_AUTO_MASKED: Any = AutoModelForMaskedLM
+_AUTO_SPAN_READER: Any = AutoModelForQuestionAnswering
 FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
 
+Problem = Literal["single_label_classification", "multi_label_classification"]
 
-class Classifier(NamedTuple):
-    """A model with a classification head."""
+
+class Headed(NamedTuple):
+    """A model with a head."""
 
     model: Any
     tokenizer: Any
@@ -112,7 +117,14 @@ def load_transformer(name: str, *, dtype: torch.dtype) -> tuple[Path, Any, Any]:
     return folder, model, load_tokenizer(name, inner)
 
 
-def load_classifier(name: str, labels: Sequence[str], *, dtype: torch.dtype, seed: int) -> Classifier:
+def load_classifier(
+    name: str,
+    labels: Sequence[str],
+    *,
+    dtype: torch.dtype,
+    seed: int,
+    problem: Problem = "single_label_classification",
+) -> Headed:
     """Return a model that scores the labels, in their order; a head that was trained for the same labels is kept.
 
     seed: of the weights of a new head.
@@ -120,35 +132,60 @@ def load_classifier(name: str, labels: Sequence[str], *, dtype: torch.dtype, see
     Raises:
         ModelError: it cannot be found, has no form with a classification head, or is damaged.
     """
-    folder = resolve(name)
-    what = "a classifier"
-    require_weights(folder, "model")
-    tokenizer = load_tokenizer(name, folder)
-    with _loading(name, what), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config: Any = AutoConfig.from_pretrained(folder)
-        same = list(config.id2label.values()) == list(labels)
+
+    def prepare(config: Any) -> bool:
+        known = (list(config.id2label.values()), config.problem_type or "single_label_classification")
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: number for number, label in enumerate(labels)}
-        config.pad_token_id = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
-        model, info = _AUTO_CLASSIFIER.from_pretrained(
-            folder, config=config, ignore_mismatched_sizes=not same, **_safely(dtype)
-        )
-        new = _AUTO_CLASSIFIER.from_config(config)
-    parts = {key.split(".")[0] for key, _ in model.named_parameters()} - {model.base_model_prefix}
-    heads = tuple(f"{part}." for part in sorted(parts))
-    in_base = f"{model.base_model_prefix}."
-    pooler = f"{in_base}pooler."
-    missing = [key for key in info["missing_keys"] if key.startswith(in_base) and not key.startswith(pooler)]
-    _require_whole(
-        name, what, missing=missing, unexpected=[k for k in info["unexpected_keys"] if k.startswith(in_base)]
-    )
-    if same and not info["missing_keys"]:
-        return Classifier(model, tokenizer, ())
-    untrained = (*heads, *([pooler] if any(key.startswith(pooler) for key in info["missing_keys"]) else []))
-    state = {key: value.to(dtype) for key, value in new.state_dict().items() if key.startswith(untrained)}
-    model.load_state_dict(state, strict=False)
-    return Classifier(model, tokenizer, untrained)
+        config.problem_type = problem
+        return known == (list(labels), problem)
+
+    return _load_headed(name, "a classifier", _AUTO_CLASSIFIER, prepare, dtype=dtype, seed=seed)
+
+
+def load_regressor(name: str, *, dtype: torch.dtype, seed: int) -> Headed:
+    """Return a model that gives a text one number; a trained head of one output is kept.
+
+    seed: of the weights of a new head.
+
+    Raises:
+        ModelError: it cannot be found, has no form with such a head, or is damaged.
+    """
+
+    def prepare(config: Any) -> bool:
+        one = len(config.id2label) == 1
+        config.id2label, config.label2id = {0: "score"}, {"score": 0}
+        config.problem_type = "regression"
+        return one
+
+    return _load_headed(name, "a regression model", _AUTO_CLASSIFIER, prepare, dtype=dtype, seed=seed)
+
+
+def load_span_reader(name: str, *, dtype: torch.dtype, seed: int) -> Headed:
+    """Return a model that scores each token as the start and as the end of an answer; a trained head is kept.
+
+    seed: of the weights of a new head.
+
+    Raises:
+        ModelError: it cannot be found, has no form with such a head, or is damaged.
+    """
+
+    def prepare(config: Any) -> bool:
+        config.id2label, config.label2id = {0: "start", 1: "end"}, {"start": 0, "end": 1}
+        return True  # other heads have other names
+
+    return _load_headed(name, "a reader of answer spans", _AUTO_SPAN_READER, prepare, dtype=dtype, seed=seed)
+
+
+def load_masked(name: str, *, dtype: torch.dtype, seed: int) -> Headed:
+    """Return an encoder that guesses hidden tokens; its trained head is kept.
+
+    seed: of the weights of a new head, as far as they are not the embeddings.
+
+    Raises:
+        ModelError: it cannot be found, has no form with such a head, or is damaged.
+    """
+    return _load_headed(name, "a masked language model", _AUTO_MASKED, lambda _: True, dtype=dtype, seed=seed)
 
 
 def load_tokenizer(name: str, folder: Path) -> Any:
@@ -166,15 +203,59 @@ def load_tokenizer(name: str, folder: Path) -> Any:
     return tokenizer
 
 
-def model_fingerprint(folder: Path) -> str:
-    """Return the SHA-256 over names and contents of a model folder's settings, tokenizer and weight files."""
-    digest = hashlib.sha256()
-    kinds = {".json", ".safetensors", ".txt", ".model", ".jinja"}
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in kinds and path.is_file()):
-        with path.open("rb") as file:
-            digest.update(f"{path.relative_to(folder).as_posix()}:{path.stat().st_size}:".encode())
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+def _load_headed(
+    name: str, what: str, auto: Any, prepare: Callable[[Any], bool], *, dtype: torch.dtype, seed: int
+) -> Headed:
+    """Return the model in the form of an auto class, its head kept where it fits, or drawn from the seed.
+
+    prepare: writes into the config what the head is for, and tells whether a trained one may be kept.
+
+    Raises:
+        ModelError: it cannot be found, has no such form, or its base is damaged.
+    """
+    folder = resolve(name)
+    inner = transformer_folder(folder)
+    require_weights(inner, "model")
+    tokenizer = load_tokenizer(name, inner)
+    with _loading(name, what), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config: Any = AutoConfig.from_pretrained(inner)
+        fits = prepare(config)
+        config.pad_token_id = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
+        model, info = auto.from_pretrained(inner, config=config, ignore_mismatched_sizes=not fits, **_safely(dtype))
+        new = auto.from_config(config)
+    in_base = f"{model.base_model_prefix}."
+    pooler = f"{in_base}pooler."
+    lacking, unread = (
+        [key for key in info[kind] if key.startswith(in_base) and not key.startswith(pooler)]
+        for kind in ("missing_keys", "unexpected_keys")
+    )
+    _require_whole(name, what, missing=lacking, unexpected=unread)
+    if fits and not info["missing_keys"]:
+        return Headed(model, tokenizer, ())
+    untrained = _heads(model)
+    if any(key.startswith(pooler) for key in info["missing_keys"]):
+        untrained = (*untrained, pooler)
+    own = {key for key, _ in model.named_parameters() if key.startswith(untrained)}  # a tied weight is its base's
+    model.load_state_dict({key: new.state_dict()[key].to(dtype) for key in own}, strict=False)
+    return Headed(model, tokenizer, untrained)
+
+
+def _heads(model: Any) -> tuple[str, ...]:
+    """Return the prefixes of what stands on the base: whole parts, or their pieces where a weight is the base's."""
+    names = {name for name, _ in model.named_parameters()}
+    base = {id(weight) for weight in model.base_model.parameters()}
+    parts = [(f"{name}.", part) for name, part in model.named_children() if name != model.base_model_prefix]
+    found = []
+    while parts:
+        name, part = parts.pop()
+        weights = [id(weight) for weight in part.parameters()]
+        if weights and not base & set(weights):
+            found.append(name)
+        elif weights:
+            parts += [(f"{name}{inner}.", piece) for inner, piece in part.named_children()]
+            found += [name + own for own, weight in part.named_parameters(recurse=False) if id(weight) not in base]
+    return tuple(sorted(name for name in found if name.endswith(".") or name in names))
 
 
 def _load_adapted(name: str, folder: Path, *, dtype: torch.dtype) -> tuple[Any, Any]:

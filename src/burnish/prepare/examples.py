@@ -11,19 +11,18 @@ def pairs(
     questions: Sequence[Question],
     chunks: Mapping[str, Chunk],
     negatives: Mapping[str, Sequence[str]],
-    *,
-    form: TextFormat,
 ) -> list[Pair]:
-    """Return one pair for each question with gold passages; texts are formatted as the towers will read them."""
+    """Return one pair for each question with gold passages; prefixes are the model's, and added by the task."""
+    plain = TextFormat()
 
     def passage(key: str) -> str:
-        return form.passage(chunks[key].title, chunks[key].text)
+        return plain.passage(chunks[key].title, chunks[key].text)
 
     return [
         Pair(
             id=question.id,
             group=question.group,
-            query=form.query(question.question),
+            query=question.question,
             positives=tuple(map(passage, question.gold)),
             negatives=tuple(map(passage, negatives.get(question.id, ()))),
         )

@@ -1,7 +1,7 @@
 """Retrievers: questions in, ranked passages out."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeAlias
@@ -22,6 +22,11 @@ class Hit:
 
 class Searcher(Protocol):
     """A retriever over one corpus."""
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """How many passages were cut short or left out, by reason."""
+        ...
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         """Return at most k hits for each question, best first; equal scores in descending order of id."""

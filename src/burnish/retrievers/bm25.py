@@ -36,6 +36,7 @@ class _Bm25Searcher:
     """Chunks stand in descending order of id, so that a stable sort breaks ties as trec_eval does."""
 
     def __init__(self, index: Any, ids: list[str]) -> None:
+        self.notes: dict[str, int] = {}
         self._index = index
         self._ids = ids
 

@@ -11,7 +11,7 @@ from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.models.topk import top_k
 from burnish.records import Chunk
 from burnish.retrievers import Hit, Progress, Retriever, Searcher
-from burnish.run import new_folder
+from burnish.run import new_folder, read_json, write_json
 from burnish.text import TextFormat, fingerprint
 
 
@@ -33,21 +33,24 @@ class Dense(Retriever):
         texts = [*reversed(ids)]  # of equal scores the later row comes first
         kept = cache / f"{encoder.fingerprint()}-{fingerprint(*texts)}"
         if not kept.is_dir():
-            vectors, _ = encoder.encode(
+            vectors, cut = encoder.encode(
                 texts,
                 max_tokens=encoder.format.passage_tokens,
                 progress=lambda done, total: progress("encoding passages", done, total),
             )
             with new_folder(kept) as beside:
                 save_file({"vectors": vectors}, beside / "vectors.safetensors")
+                write_json(beside / "notes.json", {f"passages cut at {encoder.format.passage_tokens} tokens": cut})
         vectors = load_file(kept / "vectors.safetensors")["vectors"]
-        return _DenseSearcher(encoder, vectors, [ids[text] for text in texts])
+        notes = {reason: count for reason, count in read_json(kept / "notes.json").items() if count}
+        return _DenseSearcher(encoder, vectors, [ids[text] for text in texts], notes)
 
 
 class _DenseSearcher:
     """Equal passages are one row: a matrix product may round equal columns differently, and they would not tie."""
 
-    def __init__(self, encoder: Encoder, vectors: Tensor, ids: list[list[str]]) -> None:
+    def __init__(self, encoder: Encoder, vectors: Tensor, ids: list[list[str]], notes: dict[str, int]) -> None:
+        self.notes = notes
         self._encoder = encoder
         self._vectors = vectors
         self._ids = ids

@@ -25,6 +25,7 @@ class Hybrid(Retriever):
 
 class _HybridSearcher:
     def __init__(self, members: list[Searcher], k: int, depth: int) -> None:
+        self.notes = {reason: count for member in members for reason, count in member.notes.items()}
         self._members = members
         self._k = k
         self._depth = depth

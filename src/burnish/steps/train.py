@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from burnish.text import fingerprint
 from burnish.train.check import require_trainable
 from burnish.train.checkpoint import Checkpoints
 from burnish.train.loop import Course, Outcome, Watch, fit
+from burnish.train.processes import processes
 
 Say = Callable[[str], None]
 
@@ -24,9 +26,12 @@ Say = Callable[[str], None]
 def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress) -> Run:
     """Train the recipe's model in a new run folder."""
     rows, dev = _rows(recipe)
-    with locked(folder):
-        run = Run.create(folder, recipe=to_yaml(recipe), manifest={"seed": recipe.seed, "rows": len(rows)})
-        return _train(recipe, run, rows, dev, say=say, progress=progress)
+    group = processes()
+    with locked(folder) if group.is_main_process else nullcontext():
+        if group.is_main_process:
+            Run.create(folder, recipe=to_yaml(recipe), manifest={"seed": recipe.seed, "rows": len(rows)})
+        group.wait_for_everyone()
+        return _train(recipe, Run.open(folder), rows, dev, say=say, progress=progress)
 
 
 def resume(folder: Path, *, say: Say, progress: Progress) -> Run:
@@ -39,7 +44,7 @@ def resume(folder: Path, *, say: Say, progress: Progress) -> Run:
     if run.manifest["status"] == "finished":
         raise RunError(f"{folder}: this run is finished; its model is in {folder / 'model'}")
     recipe = read_recipe(folder / "recipe.yaml", Recipe)
-    with locked(folder):
+    with locked(folder) if processes().is_main_process else nullcontext():
         return _train(recipe, run, *_rows(recipe), say=say, progress=progress)
 
 
@@ -56,6 +61,8 @@ def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, s
         DataError: no row is left to train on.
     """
     task, method, training = recipe.task, recipe.method, recipe.training
+    group = processes()
+    say = say if group.is_main_process else _silent
     progress("loading the model", 0, 1)
     torch.manual_seed(recipe.seed)  # what a method adds to the model is drawn from it
     built = task.build(recipe.model, seed=recipe.seed)
@@ -68,6 +75,10 @@ def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, s
         raise DataError(f"{recipe.data.train}: no row is left to train on: {encoded.notes}")
     for line in task.audit(encoded.items, built):
         say(line)
+    for reason, count in task.encode(dev, built).notes.items() if dev else ():
+        say(f"dev rows, {reason}: {count}")
+    if group.num_processes > 1 and not task.divisible:
+        say(f"{group.num_processes} processes: a row's in-batch negatives are those of its own process")
 
     def log(name: str, line: Mapping[str, object]) -> None:
         run.append(name, line)
@@ -78,21 +89,23 @@ def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, s
         task=task,
         items=encoded.items,
         training=training,
-        learning_rate=training.learning_rate or method.learning_rate,
+        method=method,
         fresh=built.fresh,
         seed=recipe.seed,
         data=fingerprint(records_fingerprint(rows), json.dumps(recipe.model_dump(mode="json"))),
         log=log,
         checkpoints=Checkpoints(run.folder / "checkpoints", say),
-        rewind=run.rewind,
+        rewind=run.rewind if group.is_main_process else lambda _: None,
         watch=Watch(task.dev_label, lambda: task.dev_score(model, built, dev)) if dev else None,
     )
     outcome = fit(model, course)
     if outcome.reason:
         say(outcome.reason)
-    _save(run, task, model, built)
-    course.checkpoints.clear()
-    run.finish(trainable=trainable, parameters=parameters, notes=encoded.notes, **_facts(outcome))
+    if group.is_main_process:
+        _save(run, task, model, built)
+        course.checkpoints.clear()
+        run.finish(trainable=trainable, parameters=parameters, notes=encoded.notes, **_facts(outcome))
+    group.wait_for_everyone()
     return run
 
 
@@ -100,6 +113,10 @@ def _save(run: Run, task: Any, model: Any, built: Built) -> None:
     """Write the model folder, whole or not at all."""
     with new_folder(run.folder / "model") as beside:
         task.save(model, built, beside)
+
+
+def _silent(_: str) -> None:
+    """Say nothing: the leading process says it."""
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

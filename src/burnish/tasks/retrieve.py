@@ -45,6 +45,8 @@ class Retrieve(Task):
 
     loss: Loss = Contrastive()
     metric: Metric = Field(default_factory=lambda: Metric.read("nDCG@10"))  # of the dev rows
+    query_prefix: str | None = None  # put before every query, and saved with the model; None: the model's own
+    passage_prefix: str | None = None
     query_tokens: int = 64
     passage_tokens: int = 128
     pass_tokens: int = 8192  # padded tokens that one forward pass holds; the numbers do not depend on it
@@ -52,20 +54,22 @@ class Retrieve(Task):
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the encoder; a learned temperature is a new parameter of it."""
         encoder = Encoder.load(model, dtype=torch.float32)
-        encoder.format = encoder.format.model_copy(
-            update={"query_tokens": self.query_tokens, "passage_tokens": self.passage_tokens}
-        )
+        own = self.model_dump(include={"query_prefix", "passage_prefix", "query_tokens", "passage_tokens"})
+        said = {name: value for name, value in own.items() if value is not None}
+        encoder.format = encoder.format.model_copy(update=said)
         if isinstance(self.loss, Contrastive) and self.loss.learn == "temperature":
             encoder.register_parameter("log_scale", nn.Parameter(torch.tensor(1 / self.loss.temperature).log()))
             return Built(encoder, encoder.tokenizer, fresh=("log_scale",))
         return Built(encoder, encoder.tokenizer)
 
     def encode(self, rows: Sequence[Pair], built: Built) -> Encoded:
-        """Tokenize every different text once."""
+        """Tokenize every different text once, with the model's prefixes before it."""
         encoder: Any = built.model
+        form = encoder.format
         passages = list(dict.fromkeys(text for row in rows for text in (*row.positives, *row.negatives)))
-        queries, cut_queries = encoder.tokenize([row.query for row in rows], max_tokens=self.query_tokens)
-        tokens, cut_passages = encoder.tokenize(passages, max_tokens=self.passage_tokens)
+        queries, cut_queries = encoder.tokenize([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
+        read = [form.passage("", text) for text in passages]
+        tokens, cut_passages = encoder.tokenize(read, max_tokens=form.passage_tokens)
         ids = {text: tuple(found) for text, found in zip(passages, tokens, strict=True)}
         items = []
         for row, query in zip(rows, queries, strict=True):

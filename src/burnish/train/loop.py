@@ -17,13 +17,15 @@ from accelerate import Accelerator
 from torch import nn
 
 from burnish.errors import DivergedError, Interrupted
+from burnish.methods import Method
 from burnish.models.packing import micro_batches
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import allow_faster_fp32
 from burnish.tasks import Item, Task
 from burnish.train.batches import rows_of_step, step_count
 from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints, State
-from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates
+from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates, start_shares
+from burnish.train.processes import agreed_dtype
 from burnish.train.settings import Training
 from burnish.train.signals import StopRequest, watched_signals
 from burnish.train.weights import Weights
@@ -47,7 +49,7 @@ class Course:
     task: Task
     items: Sequence[Item]
     training: Training
-    learning_rate: float
+    method: Method
     fresh: tuple[str, ...]
     seed: int
     data: str  # fingerprint of the items and the recipe: a checkpoint of another one is refused
@@ -55,6 +57,11 @@ class Course:
     checkpoints: Checkpoints
     rewind: Callable[[int], None]  # forget the log after a step
     watch: Watch | None = None
+
+    @property
+    def learning_rate(self) -> float:
+        """The recipe's rate, or the method's own."""
+        return self.training.learning_rate or self.method.learning_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +91,20 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     allow_faster_fp32()
     if training.dropout is not None:
         set_dropout(model, training.dropout)
-    weights = Weights(model, chosen_dtype(training.precision))
+    weights = Weights(model, agreed_dtype(training))
     optimizer = build_optimizer(
-        weights.names, weights.masters, training, learning_rate=course.learning_rate, fresh=course.fresh
+        weights.names, weights.masters, training, course.method, learning_rate=course.learning_rate, fresh=course.fresh
     )
-    steps = step_count(len(course.items), batch=training.batch, epochs=training.epochs)
+    tokens = tuple(item.tokens for item in course.items)
+    steps = step_count(len(tokens), batch=training.batch, epochs=training.epochs)
     state = _resume(course, weights, optimizer)
+    starts = start_shares(weights.names, course.method, fresh=course.fresh)
     reason = ""
     with watched_signals() as request:
         for step in range(state.step, steps):
-            _step(model, course, weights, optimizer, accelerator, step, steps)
+            if any(starts):
+                weights.open([step >= start * steps for start in starts])
+            _step(model, course, weights, optimizer, accelerator, step, steps, tokens)
             state = replace(state, step=step + 1)
             if course.watch and step + 1 in evaluation_steps(steps, training.evaluations):
                 state = _evaluate(model, course, course.watch, weights, accelerator, state)
@@ -121,6 +132,7 @@ def _step(
     accelerator: Accelerator,
     step: int,
     steps: int,
+    tokens: tuple[int, ...],
 ) -> None:
     """Make one step of the optimizer and log it.
 
@@ -129,7 +141,6 @@ def _step(
     """
     started = time.perf_counter()
     training, task = course.training, course.task
-    tokens = [item.tokens for item in course.items]
     rows = rows_of_step(tokens, step, batch=training.batch, seed=course.seed)
     mine = sorted(rows, key=lambda row: (tokens[row], row))[accelerator.process_index :: accelerator.num_processes]
     groups = micro_batches(mine, tokens, budget=training.micro_tokens) if task.divisible else [mine] * bool(mine)
@@ -153,7 +164,7 @@ def _step(
             f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
             f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {course.learning_rate:g})"
         )
-    rate = set_rates(optimizer, schedule_factor(step, steps, training))
+    rate = set_rates(optimizer, schedule_factor(step, steps, training, warmup=course.method.warmup))
     optimizer.step()
     weights.publish()
     weights.clear()

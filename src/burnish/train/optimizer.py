@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from burnish.methods import Method
 from burnish.train.settings import Training
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
@@ -15,9 +16,12 @@ HEAD_FACTOR = 10  # new parts start from noise, and learn at ten times the rate 
 HEAD_LIMIT = 1e-3  # beyond which they no longer settle
 
 
-def schedule_factor(step: int, steps: int, training: Training) -> float:
-    """Return the share of the full rate at a step (counted from 0): a linear warm-up, then the schedule down to 0."""
-    warm = round(training.warmup * steps)
+def schedule_factor(step: int, steps: int, training: Training, *, warmup: float = 0.06) -> float:
+    """Return the share of the full rate at a step (counted from 0): a linear warm-up, then the schedule down to 0.
+
+    warmup: share of the steps, where the training does not say.
+    """
+    warm = round((warmup if training.warmup is None else training.warmup) * steps)
     if step < warm:
         return (step + 1) / (warm + 1)
     if training.schedule == "constant":
@@ -30,6 +34,7 @@ def build_optimizer(
     names: Sequence[str],
     weights: Sequence[nn.Parameter],
     training: Training,
+    method: Method,
     *,
     learning_rate: float,
     fresh: tuple[str, ...],
@@ -39,8 +44,7 @@ def build_optimizer(
     New parts have their own rate; with `layer_decay` the rate falls from the top layer to the embeddings
     (ULMFiT, Howard & Ruder 2018, arXiv 1801.06146); norms, biases and vectors are not decayed.
     """
-    depths = [int(found[1]) if (found := _LAYER.search(f".{name}")) else None for name in names]
-    layers = 1 + max((depth for depth in depths if depth is not None), default=-1)
+    depths, layers = layer_depths(names)
     head_rate = training.head_learning_rate or max(learning_rate, min(HEAD_FACTOR * learning_rate, HEAD_LIMIT))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight, depth in zip(names, weights, depths, strict=True):
@@ -50,6 +54,7 @@ def build_optimizer(
             rate = learning_rate * (training.layer_decay**layers if "embed" in name.lower() else 1.0)
         else:
             rate = learning_rate * training.layer_decay ** (layers - 1 - depth)
+        rate *= method.rate_factor(name)
         decay = 0.0 if weight.ndim < 2 or _UNDECAYED.search(name) else training.weight_decay
         groups.setdefault((rate, decay), []).append(weight)
     return torch.optim.AdamW(
@@ -60,6 +65,21 @@ def build_optimizer(
         betas=(0.9, 0.999),
         fused=True,
     )
+
+
+def layer_depths(names: Sequence[str]) -> tuple[list[int | None], int]:
+    """Return the layer of each parameter, counted from 0 at the bottom (None where it is in none), and their number."""
+    depths = [int(found[1]) if (found := _LAYER.search(f".{name}")) else None for name in names]
+    return depths, 1 + max((depth for depth in depths if depth is not None), default=-1)
+
+
+def start_shares(names: Sequence[str], method: Method, *, fresh: tuple[str, ...]) -> list[float]:
+    """Return the share of the run after which each weight begins to move; new parts move from the first step."""
+    depths, layers = layer_depths(names)
+    return [
+        0.0 if is_fresh(name, fresh) else method.start(name, depth, layers)
+        for name, depth in zip(names, depths, strict=True)
+    ]
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -18,7 +18,7 @@ class Training(Spec):
     layer_decay: float = Field(default=1.0, gt=0, le=1)  # the rate of each layer below is multiplied by this
     weight_decay: float = Field(default=0.01, ge=0)  # not on norms and biases
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = Field(default=0.06, ge=0, le=1)  # share of the steps
+    warmup: float | None = Field(default=None, ge=0, le=1)  # share of the steps; None: the method's own
     clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
     dropout: float | None = Field(default=None, ge=0, lt=1)  # None: as the model says
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: what a timing of this chip's GEMM favours

@@ -1,6 +1,6 @@
 """The weights as the optimizer sees them: fp32 masters behind whatever the model computes in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,15 @@ class Weights:
         self._working = [weight for _, weight in trainable]
         for master in self.masters:
             master.grad = torch.zeros_like(master)
+
+    def open(self, moving: Sequence[bool]) -> None:
+        """Let only these weights move: the others get no gradient, so that the backward pass ends above them."""
+        for weight, master, moves in zip(self._working, self.masters, moving, strict=True):
+            weight.requires_grad_(moves)
+            if moves and master.grad is None:
+                master.grad = torch.zeros_like(master)
+            elif not moves:
+                master.grad = None
 
     def collect(self) -> None:
         """Add the model's gradients to the masters' and clear them; call after each micro-batch."""
