@@ -10,11 +10,15 @@ from burnish.records import (
     SHOWN_FAULTS,
     Chunk,
     Completion,
+    Document,
+    Extraction,
     Labelled,
     Message,
     Pair,
     Question,
     Rejected,
+    Scored,
+    Span,
     check_gold,
     dump_jsonl,
     read_jsonl,
@@ -50,6 +54,11 @@ ROWS = [
         [Pair(id="p", query="q", positives=("x",), negatives=("y", "z"))],
         [Completion(id="c", prompt="once", completion=" upon")],
         [Completion(id="c", prompt=(Message(role="user", content="hi"),), completion="ho")],
+        [Document(id="d", group="g", text="once upon a time")],
+        [Labelled(id="1", text="x", label=("billing", "delivery")), Labelled(id="2", text="y", label=())],
+        [Scored(id="s", text="x", score=-1.5), Scored(id="t", text="x", pair="y", score=3)],
+        [Extraction(id="e", question="who?", context="it is me", answers=(Span(text="me", start=6),))],
+        [Extraction(id="e", question="who?", context="no one")],
         [Rejected(reason="empty", id="7", detail="no words")],
     ],
     ids=lambda rows: type(rows[0]).__name__,
@@ -84,6 +93,27 @@ def test_every_faulty_line_is_named_at_once(path):
         "FILE:4: lable: there is no such key. Did you mean 'label'?",
         "FILE:5: id '0' already stands in line 1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("start", "text", "hint"),
+    [(3, "blue", "; it stands at 7"), (0, "green", ", which does not hold it at all")],
+)
+def test_an_answer_that_is_not_where_it_is_said_to_be_is_refused(start, text, hint, path):
+    row = {"id": "1", "question": "q", "context": "it was blue", "answers": [{"text": text, "start": start}]}
+    [found] = message_of(path, json.dumps(row), record=Extraction)
+    assert found.startswith(f"FILE:1: the answer {text!r} is not at {start} of the context{hint} (found {{")
+
+
+def test_a_label_that_is_neither_a_label_nor_several_is_refused(path):
+    found = message_of(path, '{"id": "1", "text": "x", "label": 4}')
+    assert found[0] == "FILE:1: label: Input should be a valid string (found 4)"
+
+
+@pytest.mark.parametrize("score", ["NaN", "Infinity", '"much"'])
+def test_a_score_is_a_finite_number(score, path):
+    [found] = message_of(path, f'{{"id": "1", "text": "x", "score": {score}}}', record=Scored)
+    assert found.startswith("FILE:1: score: Input should be a ")
 
 
 def test_a_repeated_id_names_both_lines(path):

@@ -42,11 +42,50 @@ class Question(Record):
     gold: tuple[str, ...] = ()
 
 
+class Document(Record):
+    """A source text, whole."""
+
+    text: str = Field(min_length=1)
+
+
 class Labelled(Record):
-    """A text and its label."""
+    """A text and its label, or its labels where a text may have any number of them."""
 
     text: str
-    label: str
+    label: str | tuple[str, ...]
+
+
+class Scored(Record):
+    """A text and a number to tell of it, or of it and a second text."""
+
+    text: str
+    pair: str | None = None
+    score: float = Field(allow_inf_nan=False)  # in any unit
+
+
+class Span(Spec):
+    """A piece of a text, and where it starts there, in characters."""
+
+    text: str = Field(min_length=1)
+    start: int = Field(ge=0)
+
+
+class Extraction(Record):
+    """A question, a context, and the pieces of it that answer the question; none where it holds no answer."""
+
+    question: str = Field(min_length=1)
+    context: str = Field(min_length=1)
+    answers: tuple[Span, ...] = ()
+
+    @model_validator(mode="after")
+    def _stand_in_the_context(self) -> "Extraction":
+        for span in self.answers:
+            found = self.context[span.start : span.start + len(span.text)]
+            if found != span.text:
+                place = self.context.find(span.text)
+                hint = f"; it stands at {place}" if place >= 0 else ", which does not hold it at all"
+                raise ValueError(f"the answer {span.text!r} is not at {span.start} of the context{hint}")
+        return self
 
 
 class Pair(Record):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM
 
@@ -12,6 +13,9 @@ from burnish.errors import ModelError
 from burnish.models.load import (
     load_causal,
     load_classifier,
+    load_masked,
+    load_regressor,
+    load_span_reader,
     load_transformer,
     resolve,
 )
@@ -205,3 +209,56 @@ def test_a_causal_model_becomes_a_classifier_that_knows_its_padding(tmp_path: Pa
     found = load_classifier(str(tiny_llama(tmp_path / "m")), ["yes", "no"], dtype=FP32, seed=0)
     assert found.fresh == ("score.",)
     assert found.model.config.pad_token_id == found.tokenizer.pad_token_id
+
+
+def test_a_regressor_has_one_output_and_a_trained_one_is_kept(tmp_path: Path) -> None:
+    found = load_regressor(str(tiny_bert(tmp_path / "m")), dtype=FP32, seed=0)
+    assert found.fresh == ("classifier.",)
+    assert found.model.classifier.weight.shape == (1, 32)
+    assert found.model.config.problem_type == "regression"
+    found.model.save_pretrained(tmp_path / "r")
+    found.tokenizer.save_pretrained(tmp_path / "r")
+    kept = load_regressor(str(tmp_path / "r"), dtype=FP32, seed=1)
+    assert kept.fresh == ()
+    assert torch.equal(kept.model.classifier.weight, found.model.classifier.weight)
+    new = load_classifier(str(tmp_path / "r"), ["yes", "no"], dtype=FP32, seed=1)
+    assert new.fresh == ("classifier.",)
+    assert new.model.classifier.weight.shape == (2, 32)
+
+
+def test_a_span_reader_keeps_its_own_head_and_no_other(tmp_path: Path) -> None:
+    bert = str(tiny_bert(tmp_path / "m"))
+    classifier = load_classifier(bert, ["red", "green", "blue"], dtype=FP32, seed=0)
+    classifier.model.save_pretrained(tmp_path / "c")
+    classifier.tokenizer.save_pretrained(tmp_path / "c")
+    found = load_span_reader(str(tmp_path / "c"), dtype=FP32, seed=0)
+    assert found.fresh == ("qa_outputs.",)
+    assert found.model.qa_outputs.weight.shape == (2, 32)
+    assert torch.equal(found.model.bert.embeddings.word_embeddings.weight, embeddings(classifier.model))
+    found.model.save_pretrained(tmp_path / "s")
+    found.tokenizer.save_pretrained(tmp_path / "s")
+    kept = load_span_reader(str(tmp_path / "s"), dtype=FP32, seed=1)
+    assert kept.fresh == ()
+    assert torch.equal(kept.model.qa_outputs.weight, found.model.qa_outputs.weight)
+
+
+def test_a_decoder_is_no_span_reader_and_does_not_become_a_random_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"does not fit as a reader of answer spans: transformer\..* is missing"):
+        load_span_reader(str(tiny_llama(tmp_path / "m")), dtype=FP32, seed=0)
+
+
+def test_a_masked_model_keeps_its_head_or_gets_one_that_shares_the_embeddings(tmp_path: Path) -> None:
+    kept = load_masked(str(tiny_bert(tmp_path / "h", head=True)), dtype=FP32, seed=0)
+    assert kept.fresh == ()
+    found = load_masked(str(tiny_bert(tmp_path / "m")), dtype=FP32, seed=0)
+    assert found.fresh == ("cls.predictions.bias", "cls.predictions.transform.")
+    assert found.model.cls.predictions.decoder.weight is found.model.get_input_embeddings().weight
+    with safe_open(tmp_path / "m" / "model.safetensors", framework="pt") as file:
+        assert torch.equal(embeddings(found.model), file.get_tensor("embeddings.word_embeddings.weight"))
+    other = load_masked(str(tmp_path / "m"), dtype=FP32, seed=1)
+    dense = "cls.predictions.transform.dense.weight"
+    assert not torch.equal(found.model.get_parameter(dense), other.model.get_parameter(dense))
+
+
+def embeddings(model: Any) -> torch.Tensor:
+    return model.bert.embeddings.word_embeddings.weight

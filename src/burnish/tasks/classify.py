@@ -1,33 +1,49 @@
-"""Classification: one label for each text."""
+"""Classification: one label for each text, or any number of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from burnish.errors import near_miss
+from burnish.errors import DataError, RecipeError, near_miss
+from burnish.losses import Loss
+from burnish.losses.binary import Binary
 from burnish.losses.cross_entropy import CrossEntropy
+from burnish.losses.focal import Focal
 from burnish.metrics import Metric
-from burnish.models.load import load_classifier
+from burnish.models.load import Problem, load_classifier
 from burnish.models.packing import micro_batches
-from burnish.models.quiet import quiet
+from burnish.models.padding import network_inputs, pad_right
+from burnish.models.save import save_network
 from burnish.records import Labelled, Record, raise_faults
 from burnish.tasks import Built, Encoded, Task
 
+Label: TypeAlias = str | tuple[str, ...]  # one label, or all of a text's labels in the recipe's order
+
 PASS_TOKENS = 8192  # padded tokens in one forward pass where no gradient is needed
+THRESHOLD = 0.5  # from which probability on a label is given, where there may be many
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows were encoded together, and how many of them have each label."""
+
+    rows: int
+    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyItem:
-    """A tokenized text and the number of its label."""
+    """A tokenized text, the numbers of its labels, and the counts of the rows it came with."""
 
     id: str
     text: tuple[int, ...]
-    label: int
+    labels: tuple[int, ...]
+    counts: Counts
 
     @property
     def tokens(self) -> int:
@@ -37,77 +53,133 @@ class ClassifyItem:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyBatch:
-    """Texts padded on the right, and their labels' numbers."""
+    """Texts padded on the right, and their labels; weights and prior, (labels,), where the loss asks for them.
+
+    labels: (texts,), their numbers; or (texts, labels), 1 where the text has the label.
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
     labels: Tensor
+    weights: Tensor | None
+    prior: Tensor | None
 
 
 class Classify(Task):
-    """Single-label classification with a new head; class names are saved in the model's config."""
+    """Classification with a new head, single-label or multi-label; class names are saved in the model's config."""
 
     record: ClassVar[type[Record]] = Labelled
 
     labels: tuple[str, ...] = Field(min_length=2)
-    loss: CrossEntropy = CrossEntropy()
-    metric: Metric = Field(default_factory=lambda: Metric.read("accuracy"))  # of the dev rows
+    many: bool = False  # a text has any number of the labels, each a question of its own
+    loss: Loss = Field(default_factory=lambda data: Binary() if data.get("many") else CrossEntropy())
+    metric: Metric = Field(  # of the dev rows
+        default_factory=lambda data: Metric.read({"kind": "f1", "average": "micro"} if data.get("many") else "accuracy")
+    )
     max_tokens: int = Field(default=256, ge=4)  # what is longer is cut at the end, and counted
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Classify":
+        """Check what the fields cannot check alone.
+
+        Raises:
+            RecipeError: a label stands twice, the loss is for another kind of labels, or its weights are too many.
+        """
+        twice = [label for place, label in enumerate(self.labels) if label in self.labels[:place]]
+        if twice:
+            raise RecipeError(f"label {twice[0]!r} stands twice in labels")
+        allowed = (Binary,) if self.many else (CrossEntropy, Focal)
+        if not isinstance(self.loss, allowed):
+            names = " or ".join("cross_entropy" if loss is CrossEntropy else loss.__name__.lower() for loss in allowed)
+            raise RecipeError(f"with `many: {str(self.many).lower()}` the loss is {names}, not {self.loss.kind}")
+        asked = self._asked_weights
+        if not isinstance(asked, str) and len(asked) != len(self.labels):
+            raise RecipeError(f"the loss has {len(asked)} weights, and there are {len(self.labels)} labels")
+        return self
 
     def build(self, model: str, *, seed: int = 0) -> Built:
         """Load the network with a new head of as many outputs as there are labels."""
-        found = load_classifier(model, self.labels, dtype=torch.float32, seed=seed)
+        problem: Problem = "multi_label_classification" if self.many else "single_label_classification"
+        found = load_classifier(model, self.labels, dtype=torch.float32, seed=seed, problem=problem)
         return Built(found.model, found.tokenizer, fresh=found.fresh)
 
     def encode(self, rows: Sequence[Labelled], built: Built) -> Encoded:
         """Tokenize the texts; a label that the recipe does not list is an error that names each such row."""
-        raise_faults(
-            [
-                f"row {row.id!r}: label {row.label!r} is not in the recipe's task.labels "
-                f"[{', '.join(self.labels[:10])}{', …' if len(self.labels) > 10 else ''}]."
-                f"{near_miss(row.label, self.labels)}"
-                for row in rows
-                if row.label not in self.labels
-            ]
-        )
+        raise_faults([fault for row in rows for fault in self._faults(row)])
         number = {label: place for place, label in enumerate(self.labels)}
+        found = [tuple(number[label] for label in self._ordered(row)) for row in rows]
+        counts = Counts(len(rows), tuple(sum(place in labels for labels in found) for place in range(len(self.labels))))
         ids = built.tokenizer([row.text for row in rows], truncation=True, max_length=self.max_tokens)["input_ids"]
-        items = [ClassifyItem(row.id, tuple(text), number[row.label]) for row, text in zip(rows, ids, strict=True)]
+        items = [
+            ClassifyItem(row.id, tuple(text), labels, counts)
+            for row, text, labels in zip(rows, ids, found, strict=True)
+        ]
         cut = sum(item.tokens == self.max_tokens for item in items)
         return Encoded(items, {f"texts that fill all {self.max_tokens} tokens": cut} if cut else {})
 
     def collate(self, items: Sequence[ClassifyItem]) -> ClassifyBatch:
         """Pad on the right."""
-        width = max(item.tokens for item in items)
-        input_ids = torch.zeros(len(items), width, dtype=torch.long)
-        mask = torch.zeros(len(items), width, dtype=torch.long)
-        for row, item in enumerate(items):
-            input_ids[row, : item.tokens] = torch.tensor(item.text)
-            mask[row, : item.tokens] = 1
-        return ClassifyBatch(input_ids, mask, torch.tensor([item.label for item in items]))
+        input_ids, mask = pad_right([item.text for item in items])
+        counts = items[0].counts
+        labels = torch.tensor([item.labels[0] for item in items]) if not self.many else self._indicators(items)
+        return ClassifyBatch(input_ids, mask, labels, self._weights(counts), self._prior(counts))
 
     def count(self, batch: ClassifyBatch) -> int:
         """Count the texts."""
         return len(batch.labels)
 
     def total_loss(self, model: nn.Module, batch: ClassifyBatch) -> Tensor:
-        """Return the cross-entropy summed over the texts."""
-        return self.loss(self._logits(model, batch), batch.labels.to(next(model.parameters()).device))
+        """Return the loss summed over the texts, whatever their weights."""
+        logits = self._logits(model, batch)
+        labels, weights, prior = (
+            None if part is None else part.to(logits.device) for part in (batch.labels, batch.weights, batch.prior)
+        )
+        assert labels is not None
+        if isinstance(self.loss, CrossEntropy):
+            return self.loss(logits, labels, weights=weights, prior=prior)
+        assert isinstance(self.loss, Focal | Binary)
+        return self.loss(logits, labels, weights=weights)
 
-    def predict(self, model: nn.Module, items: Sequence[ClassifyItem]) -> list[str]:
-        """Return the likeliest label of each item, in the order given."""
+    def predict(self, model: nn.Module, items: Sequence[ClassifyItem]) -> list[Label]:
+        """Return each item's likeliest label, or with `many` all labels of at least even odds, in the order given."""
+        found: list[Label] = []
+        for row in self.probabilities(model, items):
+            given = tuple(label for label, probability in row.items() if probability >= THRESHOLD)
+            found.append(given if self.many else max(row, key=lambda label: row[label]))
+        return found
+
+    def probabilities(self, model: nn.Module, items: Sequence[ClassifyItem]) -> list[dict[str, float]]:
+        """Return every label's probability for each item, in the order given; with `many` each stands for itself."""
         groups = micro_batches(range(len(items)), [item.tokens for item in items], budget=PASS_TOKENS)
-        found = [""] * len(items)
+        found: list[dict[str, float]] = [{}] * len(items)
         with torch.no_grad():
             for group in groups:
-                chosen = self._logits(model, self.collate([items[row] for row in group])).argmax(dim=1).tolist()
-                for row, label in zip(group, chosen, strict=True):
-                    found[row] = self.labels[label]
+                logits = self._logits(model, self.collate([items[row] for row in group])).float()
+                shares = logits.sigmoid() if self.many else logits.softmax(dim=1)
+                for row, values in zip(group, shares.tolist(), strict=True):
+                    found[row] = dict(zip(self.labels, values, strict=True))
         return found
 
     def audit(self, items: Sequence[ClassifyItem], built: Built) -> list[str]:
-        """Show three texts with their labels."""
-        return [f"{built.tokenizer.decode(item.text)} → {self.labels[item.label]}" for item in items[:3]]
+        """Show three texts with their labels, and the weights and the prior if there are any.
+
+        Raises:
+            DataError: the loss weighs labels by their share of the rows, and one has none.
+        """
+        counts = items[0].counts
+        weights, prior = self._weights(counts), self._prior(counts)
+        absent = [label for label, rows in zip(self.labels, counts.labels, strict=True) if not rows]
+        if absent and (self._asked_weights == "balanced" or prior is not None):
+            raise DataError(
+                f"no training row has the label {', '.join(map(repr, absent[:5]))}, and the loss ({self.loss.kind}) "
+                "weighs labels by how frequent they are; take such labels out of task.labels, or give rows for them"
+            )
+        lines = [f"{built.tokenizer.decode(item.text)} → {self._shown(item)}" for item in items[:3]]
+        for name, values in (("weights", weights), ("prior", prior)):
+            if values is not None:
+                pairs = zip(self.labels, values.tolist(), strict=True)
+                lines.append(f"{name}: {', '.join(f'{label} {value:.3g}' for label, value in pairs)}")
+        return lines
 
     @property
     def dev_label(self) -> str:
@@ -115,22 +187,70 @@ class Classify(Task):
         return self.metric.label
 
     def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Labelled]) -> float:
-        """Return the mean of the metric over the rows."""
-        scores = self.metric.score(self.predict(model, self.encode(rows, built).items), [row.label for row in rows])
-        return sum(scores) / len(scores)
+        """Return the metric over the rows, its sign turned where lower is better."""
+        found = self.metric.value(self.predict(model, self.encode(rows, built).items), self.references(rows))
+        return found if self.metric.higher_is_better else -found
+
+    def references(self, rows: Sequence[Labelled]) -> list[Label]:
+        """Return each row's label, or with `many` its labels, in the form that `predict` has."""
+        return [self._ordered(row) if self.many else self._ordered(row)[0] for row in rows]
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write a transformers or PEFT folder with the tokenizer."""
-        network: Any = model
-        with quiet():
-            network.save_pretrained(folder)
-            built.tokenizer.save_pretrained(folder)
+        save_network(model, built.tokenizer, folder)
+
+    @property
+    def _asked_weights(self) -> str | tuple[float, ...]:
+        if isinstance(self.loss, Binary):
+            return self.loss.positive_weights
+        assert isinstance(self.loss, CrossEntropy | Focal)
+        return self.loss.class_weights
+
+    def _weights(self, counts: Counts) -> Tensor | None:
+        """Return the labels' weights; balanced ones make all classes, or a label's yes and no, count alike."""
+        asked = self._asked_weights
+        if asked == "none":
+            return None
+        if asked != "balanced":
+            return torch.tensor(asked)
+        having = torch.tensor(counts.labels).clamp(min=1)  # a label without rows is never the right one
+        if self.many:
+            return (counts.rows - having).clamp(min=1) / having
+        return counts.rows / (len(self.labels) * having)
+
+    def _prior(self, counts: Counts) -> Tensor | None:
+        """Return each class's share of the rows, where the loss adjusts the logits by it."""
+        if not isinstance(self.loss, CrossEntropy) or not self.loss.logit_adjustment:
+            return None
+        return torch.tensor(counts.labels).clamp(min=1) / counts.rows
+
+    def _indicators(self, items: Sequence[ClassifyItem]) -> Tensor:
+        """Return (texts, labels), 1 where the text has the label."""
+        found = torch.zeros(len(items), len(self.labels))
+        for row, item in enumerate(items):
+            found[row, list(item.labels)] = 1
+        return found
+
+    def _ordered(self, row: Labelled) -> tuple[str, ...]:
+        """Return the row's labels in the recipe's order."""
+        said = (row.label,) if isinstance(row.label, str) else row.label
+        return tuple(label for label in self.labels if label in said)
+
+    def _faults(self, row: Labelled) -> list[str]:
+        """Return what is wrong with the row's labels."""
+        if not self.many and not isinstance(row.label, str):
+            return [f"row {row.id!r}: it has a list of labels, and the task gives one; set task.many for several"]
+        return [
+            f"row {row.id!r}: label {label!r} is not in the recipe's task.labels "
+            f"[{', '.join(self.labels[:10])}{', …' if len(self.labels) > 10 else ''}].{near_miss(label, self.labels)}"
+            for label in ([row.label] if isinstance(row.label, str) else row.label)
+            if label not in self.labels
+        ]
+
+    def _shown(self, item: ClassifyItem) -> str:
+        return ", ".join(self.labels[label] for label in item.labels) or "no label"
 
     @staticmethod
     def _logits(model: nn.Module, batch: ClassifyBatch) -> Tensor:
-        device = next(model.parameters()).device
-        network: Any = model
-        logits: Tensor = network(
-            input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
-        ).logits
+        logits: Tensor = model(**network_inputs(model, batch.input_ids, batch.attention_mask)).logits
         return logits

@@ -1,0 +1,78 @@
+"""What every task must show: it learns a few rows, and how a batch is cut changes neither loss nor gradient."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from burnish.methods.full import Full
+from burnish.tasks import Built, Task
+from burnish.train.checkpoint import Checkpoints
+from burnish.train.loop import Course, fit
+from burnish.train.settings import Training
+
+
+def learn(task: Task, built: Built, rows: Sequence[Any], folder: Path, *, steps: int, rate: float) -> list[float]:
+    """Train every weight on all rows at once, and return the loss of each step."""
+    Full().apply(built.model)
+    items = task.encode(rows, built).items
+    losses: list[float] = []
+
+    def log(name: str, line: Any) -> None:
+        if name == "log.jsonl":
+            losses.append(line["loss"])
+
+    training = Training(
+        epochs=steps,
+        batch=len(items),
+        precision="fp32",
+        evaluations=0,
+        dropout=0.0,
+        weight_decay=0.0,
+        head_learning_rate=rate,
+        checkpoint_every=0,
+    )
+    course = Course(
+        task=task,
+        items=items,
+        training=training,
+        method=Full(learning_rate=rate),
+        fresh=built.fresh,
+        seed=0,
+        data="rows",
+        log=log,
+        checkpoints=Checkpoints(folder / "checkpoints", losses.append),  # type: ignore[arg-type]
+        rewind=lambda _: None,
+    )
+    fit(built.model, course)
+    return losses
+
+
+def summed(task: Task, model: nn.Module, items: Sequence[Any], *, size: int) -> tuple[float, int, Tensor]:
+    """Return loss, units and gradient, added up over micro-batches of `size` items; dropout is off."""
+    model.eval()
+    model.zero_grad()
+    total, units = 0.0, 0
+    for first in range(0, len(items), size):
+        batch = task.collate(items[first : first + size])
+        loss = task.total_loss(model, batch)
+        loss.backward()
+        total += loss.item()
+        units += task.count(batch)
+    gradients = [weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]
+    return total, units, torch.cat(gradients)
+
+
+def check_micro_batches(task: Task, built: Built, rows: Sequence[Any]) -> None:
+    """Check that micro-batches of 1, 2, 4 and all items add up to the same loss, units and gradient."""
+    items = task.encode(rows, built).items
+    whole, units, gradient = summed(task, built.model, items, size=len(items))
+    assert units > 0
+    assert gradient.abs().max() > 0
+    for size in (1, 2, 4):
+        loss, count, found = summed(task, built.model, items, size=size)
+        assert count == units
+        assert abs(loss - whole) <= 1e-5 * abs(whole)
+        torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
