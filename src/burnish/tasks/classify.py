@@ -183,8 +183,8 @@ class Classify(Task):
 
     @property
     def dev_label(self) -> str:
-        """The metric's name."""
-        return self.metric.label
+        """The metric's name, with a minus where lower is better."""
+        return self.metric.label if self.metric.higher_is_better else f"-{self.metric.label}"
 
     def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Labelled]) -> float:
         """Return the metric over the rows, its sign turned where lower is better."""
