@@ -1,6 +1,5 @@
 """Models found by name, checked before anything of them is read as code, and loaded whole or not at all."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,20 +8,21 @@ from typing import Any, Literal, NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 
 from burnish.errors import ModelError, near_miss
 from burnish.models import embedded
+from burnish.models.adapted import base_of, put_on
 from burnish.models.quiet import quiet
 from burnish.models.safety import read_settings, refuse_code, require_weights, transformer_folder
 
@@ -30,6 +30,7 @@ FETCHED_SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model"]
 FETCHED_WEIGHTS = ["*.safetensors"]
 NOT_FETCHED = ["onnx/*", "openvino/*", "*.msgpack", "original/*"]
 _AUTO_CAUSAL: Any = AutoModelForCausalLM  # untyped at the library's border
+_AUTO_SEQ2SEQ: Any = AutoModelForSeq2SeqLM
 _AUTO_ENCODER: Any = AutoModel
 _AUTO_CLASSIFIER: Any = AutoModelForSequenceClassification
 _AUTO_MASKED: Any = AutoModelForMaskedLM
@@ -75,15 +76,23 @@ def load_causal(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     Raises:
         ModelError: it cannot be found, is no causal language model, is damaged, or would need code of its own.
     """
+    return _load_writer(name, "a causal language model", _AUTO_CAUSAL, dtype=dtype)
+
+
+def load_seq2seq(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return an encoder-decoder that writes text, and its tokenizer; of an adapter's folder, the base with it.
+
+    Raises:
+        ModelError: it cannot be found, is no encoder-decoder, is damaged, or would need code of its own.
+    """
+    return _load_writer(name, "an encoder-decoder", _AUTO_SEQ2SEQ, dtype=dtype)
+
+
+def is_encoder_decoder(name: str) -> bool:
+    """Tell whether a model, or the base of an adapter, has an encoder and a decoder."""
     folder = resolve(name)
-    if (folder / "adapter_config.json").is_file():
-        return _load_adapted(name, folder, dtype=dtype)
-    what = "a causal language model"
-    require_weights(folder, "model")
-    with _loading(name, what):
-        model, info = _AUTO_CAUSAL.from_pretrained(folder, **_safely(dtype))
-    _require_whole(name, what, missing=info["missing_keys"], unexpected=info["unexpected_keys"])
-    return model, load_tokenizer(name, folder)
+    found = base_of(folder)
+    return is_encoder_decoder(found) if found else bool(read_settings(folder / "config.json").get("is_encoder_decoder"))
 
 
 def load_transformer(name: str, *, dtype: torch.dtype) -> tuple[Path, Any, Any]:
@@ -96,7 +105,7 @@ def load_transformer(name: str, *, dtype: torch.dtype) -> tuple[Path, Any, Any]:
     """
     folder = resolve(name)
     what = "a text encoder"
-    if (folder / "adapter_config.json").is_file():
+    if base_of(folder):
         raise ModelError(f"{name}: this is an adapter, and a text encoder is needed; merge it into its base first")
     inner = transformer_folder(folder)
     require_weights(inner, "model")
@@ -203,6 +212,39 @@ def load_tokenizer(name: str, folder: Path) -> Any:
     return tokenizer
 
 
+def _load_writer(name: str, what: str, auto: Any, *, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return a model that writes text, whole, with its adapter if it is one, and its tokenizer.
+
+    Raises:
+        ModelError: it cannot be found, has no such form, or is damaged.
+    """
+    folder = resolve(name)
+    if base := base_of(folder):
+        with _on_base(name):
+            below, tokenizer = _load_writer(base, what, auto, dtype=dtype)
+        with _loading(name, f"an adapter of {base}"):
+            model = put_on(below, folder)
+        return model, load_tokenizer(name, folder) if (folder / "tokenizer_config.json").is_file() else tokenizer
+    require_weights(folder, "model")
+    with _loading(name, what):
+        model, info = auto.from_pretrained(folder, **_safely(dtype))
+    _require_whole(name, what, missing=info["missing_keys"], unexpected=info["unexpected_keys"])
+    return model, load_tokenizer(name, folder)
+
+
+@contextmanager
+def _on_base(name: str) -> Iterator[None]:
+    """Say of which adapter it is the base that cannot be used.
+
+    Raises:
+        ModelError: the base cannot be loaded.
+    """
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{name}: the base of this adapter cannot be used: {error}") from error
+
+
 def _load_headed(
     name: str, what: str, auto: Any, prepare: Callable[[Any], bool], *, dtype: torch.dtype, seed: int
 ) -> Headed:
@@ -214,6 +256,11 @@ def _load_headed(
         ModelError: it cannot be found, has no such form, or its base is damaged.
     """
     folder = resolve(name)
+    if base := base_of(folder):
+        with _on_base(name):
+            below = _load_headed(base, what, auto, prepare, dtype=dtype, seed=seed)
+        with _loading(name, f"an adapter of {base}"):
+            return Headed(put_on(below.model, folder), below.tokenizer, ())
     inner = transformer_folder(folder)
     require_weights(inner, "model")
     tokenizer = load_tokenizer(name, inner)
@@ -256,33 +303,6 @@ def _heads(model: Any) -> tuple[str, ...]:
             parts += [(f"{name}{inner}.", piece) for inner, piece in part.named_children()]
             found += [name + own for own, weight in part.named_parameters(recurse=False) if id(weight) not in base]
     return tuple(sorted(name for name in found if name.endswith(".") or name in names))
-
-
-def _load_adapted(name: str, folder: Path, *, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return the base that the adapter's settings name, with the adapter on it.
-
-    Raises:
-        ModelError: the base cannot be loaded, or the adapter does not fit it.
-    """
-    require_weights(folder, "adapter_model")
-    origin = read_settings(folder / "adapter_config.json").get("base_model_name_or_path")
-    if not isinstance(origin, str):
-        raise ModelError(f"{folder / 'adapter_config.json'}: 'base_model_name_or_path' must name the base model")
-    base_name = origin if Path(origin).is_dir() else embedded.name_of(origin) or origin
-    try:
-        base, tokenizer = load_causal(base_name, dtype=dtype)
-    except ModelError as error:
-        raise ModelError(f"{name}: the base of this adapter cannot be used: {error}") from error
-    with _loading(name, f"an adapter of {base_name}"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error, below
-        model = PeftModel.from_pretrained(base, str(folder))
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        found = {key for key in file.keys() if "embed" not in key and "lm_head" not in key}  # noqa: SIM118
-    missing = {key for key in expected if "embed" not in key and "lm_head" not in key} - found
-    _require_whole(name, f"an adapter of {base_name}", missing=missing, unexpected=found - expected)
-    own = (folder / "tokenizer_config.json").is_file()
-    return model, load_tokenizer(name, folder) if own else tokenizer
 
 
 def _fetched(name: str, patterns: list[str]) -> Path:

@@ -1,0 +1,60 @@
+"""Adapters on their base: which folder is one, what it stands on, and putting it there whole."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+
+from burnish.errors import ModelError
+from burnish.methods.adapters import CONFIG as BOTTLENECKS
+from burnish.methods.adapters import load_adapters
+from burnish.models import embedded
+from burnish.models.safety import read_settings, require_weights
+
+PEFT = "adapter_config.json"
+_ORIGIN = {PEFT: "base_model_name_or_path", BOTTLENECKS: "base"}  # which key names the base
+
+
+def base_of(folder: Path) -> str | None:
+    """Return the name of the model that a folder's adapter stands on, or None where the folder holds no adapter.
+
+    Raises:
+        ModelError: it is an adapter, and does not name its base.
+    """
+    for file, key in _ORIGIN.items():
+        if (folder / file).is_file():
+            origin = read_settings(folder / file).get(key)
+            if not isinstance(origin, str) or not origin:
+                raise ModelError(f"{folder / file}: {key!r} must name the base model")
+            return origin if Path(origin).is_dir() else embedded.name_of(origin) or origin
+    return None
+
+
+def put_on(base: Any, folder: Path) -> Any:
+    """Return the base with the folder's adapter on it, and with the new parts that were trained with it.
+
+    Raises:
+        ModelError: the adapter does not fit the base, or is damaged.
+    """
+    if (folder / BOTTLENECKS).is_file():
+        load_adapters(base, folder)
+        return base
+    require_weights(folder, "adapter_model")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error, below
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by names that are going to change
+        model = PeftModel.from_pretrained(base, str(folder))
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        found = {key for key in file.keys() if "embed" not in key and "lm_head" not in key}  # noqa: SIM118
+    missing = {key for key in expected if "embed" not in key and "lm_head" not in key} - found
+    faults = [
+        f"{', '.join(sorted(keys)[:3])}{' …' if len(keys) > 3 else ''} {how}"
+        for keys, how in ((missing, "is missing from the file"), (found - expected, "has no place in the network"))
+        if keys
+    ]
+    if faults:
+        raise ModelError(f"{folder}: this does not fit as an adapter of {base.name_or_path}: {'; '.join(faults)}")
+    return model
