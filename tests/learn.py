@@ -1,13 +1,17 @@
 """What every task must show: it learns a few rows, and how a batch is cut changes neither loss nor gradient."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
+import tiny
 from burnish.methods.full import Full
+from burnish.models.load import load_tokenizer
 from burnish.tasks import Built, Task
 from burnish.train.checkpoint import Checkpoints
 from burnish.train.loop import Course, fit
@@ -76,3 +80,16 @@ def check_micro_batches(task: Task, built: Built, rows: Sequence[Any]) -> None:
         assert count == units
         assert abs(loss - whole) <= 1e-5 * abs(whole)
         torch.testing.assert_close(found, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
+
+
+def typed_bert(folder: Path) -> Path:
+    """Write a BERT whose tokenizer says which text of a pair each token is of."""
+    tokenizer = load_tokenizer("typed", tiny.tiny_bert(folder))
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save_pretrained(folder)
+    settings = folder / "tokenizer_config.json"
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_input_names": names}))
+    return folder

@@ -1,4 +1,3 @@
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -6,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -19,7 +17,7 @@ from burnish.models.padding import network_inputs
 from burnish.records import Scored
 from burnish.tasks import Built
 from burnish.tasks.regress import Regress
-from learn import check_micro_batches, learn
+from learn import check_micro_batches, learn, typed_bert
 
 TASK = Regress()
 TEXTS = ("one", "two two", "three cat", "four dog dog", "five", "six bird", "seven seven seven", "eight fish")
@@ -35,21 +33,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny.tiny_llama(tmp_path_factory.mktemp("llama")))
-
-
-@pytest.fixture
-def typed(tmp_path: Path) -> str:
-    """Return a BERT whose tokenizer says which text of a pair a token is of."""
-    folder = tiny.tiny_bert(tmp_path / "typed")
-    tokenizer = load_tokenizer("typed", folder)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save_pretrained(folder)
-    settings = folder / "tokenizer_config.json"
-    names = ["input_ids", "token_type_ids", "attention_mask"]
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "model_input_names": names}))
-    return str(folder)
 
 
 def outside(folder: Path, rows: list[Scored]) -> list[float]:
@@ -148,8 +131,8 @@ def test_a_decoder_learns_eight_rows(llama: str, tmp_path: Path):
     assert losses[-1] < 0.01 < losses[0]
 
 
-def test_the_two_texts_of_a_pair_are_told_apart_where_the_model_does(typed: str, bert: str):
-    built = TASK.build(typed)
+def test_the_two_texts_of_a_pair_are_told_apart_where_the_model_does(bert: str, tmp_path: Path):
+    built = TASK.build(str(typed_bert(tmp_path)))
     items = TASK.encode(PAIRS, built).items
     single, pair = items[0], items[1]
     assert set(single.types) == {0}
