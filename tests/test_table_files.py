@@ -62,3 +62,10 @@ def test_an_empty_table_of_parquet_is_an_error(tmp_path):
     path = saved(tmp_path / "rows.parquet", {"text": pa.array([], pa.string()), "label": pa.array([], pa.string())})
     with pytest.raises(DataError, match="the table holds no rows"):
         read_rows(path, Labelled)
+
+
+def test_numbers_of_several_classes_become_their_names(tmp_path):
+    features = {"label": {"feature": {"names": ["no", "yes"], "_type": "ClassLabel"}, "_type": "List"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    path = saved(tmp_path / "rows.parquet", {"text": ["a"], "label": [[1, 0]]}, metadata=metadata)
+    assert read_rows(path, Labelled)[0].label == ("yes", "no")

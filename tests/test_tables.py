@@ -324,3 +324,8 @@ def test_the_shape_of_begin_is_read():
     wow = read_rows(real_data("begin") / "begin_dev_wow.tsv", Labelled, columns)
     assert (len(cmu), len(wow)) == (416, 430)
     assert {row.label for row in [*cmu, *wow]} == {"Fully attributable", "Not fully attributable", "Generic"}
+
+
+def test_a_list_of_labels_is_several_labels(tmp_path):
+    path = written(tmp_path, "rows.json", [{"text": "t", "label": ["x", 3]}, {"text": "u", "label": []}])
+    assert [row.label for row in read_rows(path, Labelled)] == [("x", "3"), ()]

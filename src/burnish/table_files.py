@@ -198,8 +198,7 @@ def _parquet(path: Path, needed: Collection[str]) -> Table:
         raise DataError(f"{path}: this is not Parquet, or damaged: {str(error).splitlines()[0]}") from error
     for cells in found:
         for column in names.keys() & cells.keys():
-            known, number = names[column], cells[column]
-            cells[column] = known[number] if isinstance(number, int) and 0 <= number < len(known) else None
+            cells[column] = _named(cells[column], names[column])
     return Table(columns, [Row(f"{path}: row {number}", cells) for number, cells in enumerate(found, start=1)])
 
 
@@ -207,9 +206,17 @@ def _class_names(metadata: dict[bytes, bytes]) -> dict[str, Sequence[str]]:
     """Return the names of the classes by column, as the `datasets` library writes them beside numbers."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {column: kind["names"] for column, kind in features.items() if kind.get("_type") == "ClassLabel"}
+        kinds = {column: kind.get("feature", kind) for column, kind in features.items()}  # of one value, or of each
+        return {column: kind["names"] for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
     except (KeyError, TypeError, AttributeError, ValueError):
         return {}
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Return the name of a class's number, or of each in a list; none for a number that has none, as -1 is used."""
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
 
 
 def _is_needed(column: str, needed: Collection[str]) -> bool:

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -151,10 +152,7 @@ def _values(row: Row, record: type[Record], places: Mapping[str, _Place], wrong:
         name = ".".join([column, *steps])
         try:
             value = _follow(row.cells.get(column), steps)
-            if info.annotation is str:
-                value = _as_text(value, name, field)
-            elif get_origin(info.annotation) is tuple and isinstance(value, str) and value:
-                value = (value,)
+            value = _as_wanted(value, info.annotation, name, field)
             _check_characters(value, name)
         except DataError as error:
             wrong.append(str(error))
@@ -188,17 +186,30 @@ def _follow(value: Any, steps: Sequence[str]) -> Any:
     return value
 
 
-def _as_text(value: Any, name: str, field: str) -> Any:
-    """Return a number as its digits, and what is missing as None.
+def _as_wanted(value: Any, annotation: object, name: str, field: str) -> Any:
+    """Return a cell's value in the form that a field of this type reads: texts for numbers, several for one.
 
     Raises:
-        DataError: it is a list or an object.
+        DataError: it is a list or an object, and the field holds one text.
     """
-    if isinstance(value, list | tuple | dict):
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    several = next((kind for kind in kinds if get_origin(kind) is tuple), None)
+    of_texts = several is not None and get_args(several)[0] is str
+    if isinstance(value, list | tuple) and of_texts:
+        return tuple(_as_text(one) for one in value)
+    of_objects = several is not None and isinstance(value, list | tuple) and all(isinstance(one, dict) for one in value)
+    if str in kinds and isinstance(value, list | tuple | dict) and not of_objects:
         within = f"{name}.0 for the first, or {name}.* for all, joined by spaces"
         if isinstance(value, dict):
             within = " or ".join(f"{name}.{key}" for key in list(value)[:3]) or "another column"
         raise DataError(f"{name!r} holds {_inside(value)}, and {field!r} needs one text: name {within}")
+    if str in kinds or of_texts:
+        value = _as_text(value)
+    return (value,) if of_texts and str not in kinds and isinstance(value, str) and value else value
+
+
+def _as_text(value: Any) -> Any:
+    """Return a number as its digits, and one that is none as nothing."""
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, bool):
