@@ -40,6 +40,7 @@ class Metric(Part):
     folder: ClassVar[str] = "burnish.metrics"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    reads: ClassVar[str] = "answers"  # which predictions of a task: answers, guesses, likelihoods
 
     @property
     @abstractmethod
@@ -132,7 +133,8 @@ def require_numbers(predictions: Sequence[float], references: Sequence[float], l
             raise DataError(
                 f"{label}: {name} {bad[0] + 1} of {len(numbers)} is {numbers[bad[0]]}; a finite number is needed"
             )
-    return found[0], found[1]
+    said, right = found
+    return said, right
 
 
 def require_variation(numbers: Floats, label: str, what: str) -> Floats:
@@ -148,12 +150,13 @@ def require_variation(numbers: Floats, label: str, what: str) -> Floats:
     largest = float(np.abs(numbers).max()) or 1.0
     centred = numbers / largest - (numbers / largest).mean()
     spread = float(np.sqrt(np.mean(centred**2)))
-    if spread <= TINY:
+    if spread == 0 or np.ptp(numbers) == 0:
         raise DataError(
             f"{label} is not defined: {what} are all {numbers[0]:g} on {len(numbers)} "
             f"example{'s' if len(numbers) > 1 else ''}, and a correlation needs numbers that differ"
         )
-    return centred / spread
+    found: Floats = centred / spread
+    return found
 
 
 def correlation_sums(predictions: Floats, references: Floats) -> Floats:
