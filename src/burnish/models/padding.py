@@ -29,3 +29,9 @@ def network_inputs(model: nn.Module, ids: Tensor, mask: Tensor, types: Tensor | 
     pad = network.config.get_text_config().pad_token_id or 0
     found = {"input_ids": ids.masked_fill(mask == 0, pad).to(device), "attention_mask": mask.to(device)}
     return found if types is None else {**found, "token_type_ids": types.to(device)}
+
+
+def longest_input(network: Any, tokenizer: Any) -> int:
+    """Return how many tokens the network can read at once, special tokens included."""
+    places = network.config.to_dict().get("max_position_embeddings") or tokenizer.model_max_length
+    return int(min(places, tokenizer.model_max_length))
