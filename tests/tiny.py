@@ -15,7 +15,10 @@ from transformers import (
     BertModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from burnish.models.quiet import quiet
@@ -100,6 +103,35 @@ def tiny_llama(
     return _saved(model, fast, folder)
 
 
+def tiny_t5(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
+    """Write a random T5 and a word tokenizer that ends every text with its eos token."""
+    tokenizer = _words(["<pad>", "</s>", "<unk>", *words], unknown="<unk>")
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=128,
+    )
+    config = T5Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = T5ForConditionalGeneration(config)
+    return _saved(model, fast, folder)
+
+
 def completions(count: int, *, seed: int = 0, longest: int = 12) -> list[Completion]:
     """Return chats of one question and an answer, of different lengths."""
     draw = random.Random(seed)
@@ -140,7 +172,7 @@ def _words(vocabulary: Sequence[str], *, unknown: str) -> Tokenizer:
     return tokenizer
 
 
-def _saved(model: BertModel | BertForMaskedLM | LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, to: Path) -> Path:
+def _saved(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, to: Path) -> Path:
     with quiet():
         model.save_pretrained(to)
         tokenizer.save_pretrained(to)

@@ -33,6 +33,17 @@ CASES = [
     pytest.param(Retrieve(query_tokens=16, passage_tokens=24), FULL, id="retrieve-full"),
     pytest.param(Retrieve(query_tokens=16, passage_tokens=24), LORA, id="retrieve-lora"),
 ]
+MORE = [
+    pytest.param(Generate(), {"kind": "full", "learning_rate": 3e-3, "unfreeze": "gradually"}, id="generate-gradually"),
+    pytest.param(Generate(), {"kind": "lora", "learning_rate": 1e-2, "dora": True}, id="generate-dora"),
+    pytest.param(Generate(), {"kind": "lora", "learning_rate": 2e-3, "rank": 8, "init": "pissa"}, id="generate-pissa"),
+    pytest.param(Generate(), {"kind": "ia3", "learning_rate": 1e-1}, id="generate-ia3"),
+    pytest.param(Generate(), {"kind": "prefix", "learning_rate": 5e-2, "length": 8}, id="generate-prefix"),
+    pytest.param(Generate(), {"kind": "prompt", "learning_rate": 1e-1, "length": 8}, id="generate-prompt"),
+    pytest.param(Generate(), {"kind": "adapters", "learning_rate": 2e-2, "reduction": 1}, id="generate-adapters"),
+    pytest.param(Retrieve(query_tokens=16, passage_tokens=24), {"kind": "bitfit", "learning_rate": 3e-2}, id="bitfit"),
+    pytest.param(Retrieve(query_tokens=16, passage_tokens=24), {"kind": "ia3", "learning_rate": 5e-2}, id="ia3"),
+]
 
 
 def prepared(task: Task, method: Method, folder: Path) -> tuple[nn.Module, Built]:
@@ -77,6 +88,15 @@ def test_a_model_learns_eight_rows(task: Task, method: Method, tmp_path: Path):
     losses = trained(model, built, task, method, tmp_path, steps=100)
     assert losses[0] > 1
     assert losses[-1] < 0.05
+
+
+@pytest.mark.parametrize(("task", "settings"), MORE)
+def test_the_loss_falls_with_every_method(task: Task, settings: dict[str, Any], tmp_path: Path):
+    method = Method.read(settings)
+    model, built = prepared(task, method, tmp_path)
+    losses = trained(model, built, task, method, tmp_path, steps=40)
+    assert losses[0] > 2
+    assert losses[-1] < losses[0] / 2
 
 
 @pytest.mark.parametrize(("task", "method"), CASES)

@@ -1,0 +1,319 @@
+"""Bottleneck adapters: small new layers between the frozen ones, in a format of our own."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from burnish.errors import ModelError
+from burnish.methods import Method
+from burnish.spec import Spec, faults
+
+CONFIG = "bottleneck_config.json"
+WEIGHTS = "bottleneck.safetensors"
+NAME = "bottleneck"  # of the new module inside the linear layer that it follows
+
+Variant = Literal["houlsby", "pfeiffer", "parallel"]
+
+
+class Adapters(Method):
+    """Train bottlenecks between the frozen blocks (Houlsby et al. 2019, arXiv 1902.00751): h + scale·up(f(down(h))).
+
+    houlsby: one behind each attention and one behind each feed-forward block; swish.
+    pfeiffer: behind the feed-forward blocks alone, on a par with half the weights (Pfeiffer et al. 2021, arXiv
+    2005.00247); relu.
+    parallel: beside the feed-forward blocks, from their input to their output, four times as strong (He et al. 2022,
+    arXiv 2110.04366); relu.
+
+    Each stands before the residual sum, and `up` starts at zero, so that the model starts as itself. 1e-3 lies
+    between AdapterHub's 1e-4 for long runs and T-Few's 3e-3 for short ones. No other library has this format: what is
+    saved is read back by `load_adapters`, and cannot be merged into the network, since f is no linear function.
+    """
+
+    _REDUCTION: ClassVar[dict[Variant, int]] = {"houlsby": 16, "pfeiffer": 16, "parallel": 2}
+
+    learning_rate: float = 1e-3
+    variant: Variant = "pfeiffer"
+    reduction: int | None = Field(default=None, ge=1)  # width of the network over the bottleneck's; None: the paper's
+
+    def apply(self, model: nn.Module, *, fresh: tuple[str, ...] = ()) -> nn.Module:
+        """Put the adapters into the network; they and the new parts train, and are all that is saved.
+
+        Raises:
+            ModelError: the network is saved in a form that has no place for them, or its blocks cannot be told apart.
+        """
+        if not isinstance(model, PreTrainedModel):
+            raise ModelError(
+                f"method adapters: {type(model).__name__} is saved for other libraries, which know no such layers, "
+                "and they cannot be merged. Use lora or full"
+            )
+        reduction = self.reduction or self._REDUCTION[self.variant]
+        inject(model, BottleneckConfig(variant=self.variant, reduction=reduction, fresh=fresh, base=model.name_or_path))
+        for name, weight in model.named_parameters():
+            weight.requires_grad = f".{NAME}." in name or name.startswith(fresh)
+        return model
+
+
+class BottleneckConfig(Spec):
+    """What adapters are made of, as it is saved beside their weights."""
+
+    variant: Variant
+    reduction: int = Field(ge=1)
+    fresh: tuple[str, ...] = ()  # prefixes of the new parts that were trained with them
+    base: str = ""  # the model that they were trained on
+
+
+class Bottleneck(nn.Module):
+    """What is added to a block's output: scale·up(f(down(x))), nothing at first."""
+
+    def __init__(self, width: int, config: BottleneckConfig) -> None:
+        """Draw `down` at random, and set `up` to zero."""
+        super().__init__()
+        inner = max(1, width // config.reduction)
+        self.down = nn.Linear(width, inner)
+        self.up = nn.Linear(inner, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+        self.activation = functional.silu if config.variant == "houlsby" else functional.relu
+        self.scale = 4.0 if config.variant == "parallel" else 1.0
+        self.on = True
+        self.input: Tensor | None = None  # of the feed-forward block, until its output is there
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return what is added; values: (…, width)."""
+        added: Tensor = self.up(self.activation(self.down(values)))
+        return added * self.scale
+
+
+class _Block(NamedTuple):
+    """The linear layers that a block of the network begins and ends with."""
+
+    first: nn.Module
+    last: nn.Module
+    name: str  # of the last
+
+
+def inject(network: nn.Module, config: BottleneckConfig) -> None:
+    """Put new adapters into the network, in place; from then on `save_pretrained` writes them, and not the network.
+
+    Raises:
+        ModelError: it has adapters already, or its blocks cannot be told apart.
+    """
+    if _bottlenecks(network):
+        raise ModelError(f"method adapters: this {type(network).__name__} has adapters already")
+    attention, feedforward = _blocks(network, config.fresh)
+    outer: Any = network
+    device, training = next(network.parameters()).device, network.training
+    for block in [*(attention if config.variant == "houlsby" else []), *feedforward]:
+        bottleneck = Bottleneck(outer.config.hidden_size, config).to(device).train(training)
+        block.last.add_module(NAME, bottleneck)
+        if config.variant == "parallel":
+            block.first.register_forward_pre_hook(partial(_note_input, bottleneck))
+            block.last.register_forward_hook(_add_from_input)
+        else:
+            block.last.register_forward_hook(_add_from_output)
+    outer.save_pretrained = partial(save_adapters, network)
+    outer.bottleneck_config = config
+
+
+def save_adapters(network: nn.Module, folder: str | Path) -> None:
+    """Write the adapters and the new parts; the network is what it was, and is not written.
+
+    Raises:
+        ModelError: the network has no adapters.
+    """
+    config = _config_of(network)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in _own_state(network, config).items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+
+
+def load_adapters(network: nn.Module, folder: str | Path) -> None:
+    """Put saved adapters, and the new parts that were trained with them, into the network, in place.
+
+    Raises:
+        ModelError: the folder has none, they cannot be read, or they do not fit this network.
+    """
+    folder = Path(folder)
+    config = _read_config(folder / CONFIG)
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder / WEIGHTS}: these adapters' weights cannot be read: {error}") from error
+    inject(network, config)
+    own = _own_state(network, config)
+    wrong = [
+        *(f"{name} is missing from the file" for name in own if name not in weights),
+        *(f"{name} has no place in the network" for name in weights if name not in own),
+        *(
+            f"{name} is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the network"
+            for name, value in own.items()
+            if name in weights and weights[name].shape != value.shape
+        ),
+    ]
+    if wrong:
+        raise ModelError(
+            f"{folder}: these adapters were trained on {config.base or 'another model'} and do not fit "
+            f"{type(network).__name__}: {'; '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''}"
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(weights[name])
+
+
+@contextmanager
+def switched_off(network: nn.Module) -> Iterator[None]:
+    """Let the network compute as if it had no adapters; its new parts stay as they are."""
+    bottlenecks = _bottlenecks(network)
+    for bottleneck in bottlenecks:
+        bottleneck.on = False
+    try:
+        yield
+    finally:
+        for bottleneck in bottlenecks:
+            bottleneck.on = True
+
+
+def _note_input(bottleneck: Bottleneck, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    bottleneck.input = inputs[0]
+
+
+def _add_from_input(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    bottleneck = _bottleneck_of(layer)
+    values, bottleneck.input = bottleneck.input, None
+    assert values is not None  # the block's first layer comes before its last
+    return output + bottleneck(values) if bottleneck.on else output
+
+
+def _add_from_output(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    bottleneck = _bottleneck_of(layer)
+    return output + bottleneck(output) if bottleneck.on else output
+
+
+def _bottleneck_of(layer: nn.Module) -> Bottleneck:
+    bottleneck = layer.get_submodule(NAME)
+    assert isinstance(bottleneck, Bottleneck)
+    return bottleneck
+
+
+def _bottlenecks(network: nn.Module) -> list[Bottleneck]:
+    return [module for module in network.modules() if isinstance(module, Bottleneck)]
+
+
+def _own_state(network: nn.Module, config: BottleneckConfig) -> dict[str, Tensor]:
+    """Return what is saved, by name: the adapters, and the new parts with their buffers."""
+    state: dict[str, Tensor] = network.state_dict()
+    return {name: value for name, value in state.items() if f".{NAME}." in name or name.startswith(config.fresh)}
+
+
+def _config_of(network: nn.Module) -> BottleneckConfig:
+    """Return what the network's adapters are made of.
+
+    Raises:
+        ModelError: it has none.
+    """
+    outer: Any = network
+    if not _bottlenecks(network):
+        raise ModelError(f"this {type(network).__name__} has no adapters to save")
+    config: BottleneckConfig = outer.bottleneck_config
+    return config
+
+
+def _read_config(file: Path) -> BottleneckConfig:
+    """Return the saved settings.
+
+    Raises:
+        ModelError: there are none, or they are not ours.
+    """
+    if not file.is_file():
+        raise ModelError(f"{file.parent}: this is no folder of adapters: there is no {file.name} in it")
+    try:
+        return BottleneckConfig.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ModelError(f"{file}: {'; '.join(faults(error, BottleneckConfig))}") from error
+
+
+def _blocks(network: nn.Module, fresh: tuple[str, ...]) -> tuple[list[_Block], list[_Block]]:
+    """Return the attention blocks and the feed-forward blocks, each in the network's order.
+
+    An attention is what its class is called so, from the outermost; of the linear layers of a numbered layer that
+    stand in no attention, the feed-forward block is made. A block ends with its last linear layer.
+
+    Raises:
+        ModelError: they cannot be told apart, or do not end at the network's own width.
+    """
+    attentions: list[str] = []
+    for name, module in network.named_modules():
+        if "attention" in type(module).__name__.lower() and not f"{name}.".startswith(tuple(attentions)):
+            attentions.append(f"{name}.")
+    inside: dict[str, list[str]] = {name: [] for name in attentions}
+    beside: dict[str, list[str]] = {}
+    layers = _linear_layers(network)
+    for name in layers:
+        owner = next((prefix for prefix in attentions if name.startswith(prefix)), None)
+        if owner is not None:
+            inside[owner].append(name)
+        elif _numbered(name) and not f"{name}.".startswith(fresh):
+            beside.setdefault(_numbered(name), []).append(name)
+    attention, feedforward = (
+        [_Block(layers[group[0]], layers[group[-1]], group[-1]) for group in groups.values() if group]
+        for groups in (inside, beside)
+    )
+    _check_blocks(network, attention, feedforward)
+    return attention, feedforward
+
+
+def _linear_layers(network: nn.Module) -> dict[str, nn.Module]:
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear | Conv1D)}
+
+
+def _numbered(name: str) -> str:
+    """Return a name up to its last number, or an empty string: `h.0.mlp.c_fc` stands in `h.0`."""
+    parts = name.split(".")
+    last = max((place for place, part in enumerate(parts) if part.isdigit()), default=-1)
+    return ".".join(parts[: last + 1])
+
+
+def _check_blocks(network: nn.Module, attention: Sequence[_Block], feedforward: Sequence[_Block]) -> None:
+    """Check that what was found can be the blocks of a transformer.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    outer: Any = network
+    name, width = type(network).__name__, outer.config.hidden_size
+    experts = [module for module, _ in network.named_modules() if "expert" in module.lower()]
+    wrong = [block.name for block in [*attention, *feedforward] if _outputs(block.last) != width]
+    reason = ""
+    if experts:
+        reason = f"its feed-forward blocks are several experts ({experts[0]})"
+    elif not feedforward or len(attention) < len(feedforward):
+        reason = f"{len(attention)} attention and {len(feedforward)} feed-forward blocks were found"
+    elif wrong:
+        reason = f"{wrong[0]}, the last of its block, does not end at the network's width of {width}"
+    if reason:
+        linear = sorted({layer.rpartition(".")[2] for layer in _linear_layers(network)})
+        raise ModelError(
+            f"method adapters cannot tell the blocks of {name} apart: {reason}. Its linear layers are called "
+            f"{', '.join(linear) or '(there are none)'}. Use lora or full"
+        )
+
+
+def _outputs(layer: nn.Module) -> int:
+    """Return how many numbers a linear layer gives."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return int(weight.shape[1 if isinstance(layer, Conv1D) else 0])
