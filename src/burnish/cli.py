@@ -61,13 +61,16 @@ def ladder(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = Non
 def train(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None) -> None:
     """Train one model by a recipe."""
     from burnish.recipe import Recipe, read_recipe
-    from burnish.terminal import Screen
+    from burnish.run import read_json
+    from burnish.terminal import Screen, evaluation_table
 
     settings = read_recipe(recipe, Recipe, overrides or [])
     with Screen() as screen:
         from burnish.steps.train import train as step
 
         done = step(settings, run or Path("runs") / recipe.stem, say=screen.say, progress=screen.progress)
+    if (done.folder / "evaluation" / "test.json").is_file():
+        screen.show(evaluation_table(read_json(done.folder / "evaluation" / "test.json")))
     screen.show(f"the model is in {done.folder / 'model'}")
 
 
@@ -81,6 +84,22 @@ def resume(run: Annotated[Path, typer.Argument(help="A run folder that was stopp
 
         done = step(run, say=screen.say, progress=screen.progress)
     screen.show(f"the model is in {done.folder / 'model'}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished training run.", show_default=False)],
+    data: Annotated[str | None, typer.Option(help="A table of rows; by default the recipe's test rows.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another run or a model, scored on the same rows.")] = None,
+) -> None:
+    """Score a trained model with intervals, alone or against another one, paired row by row."""
+    from burnish.terminal import Screen, evaluation_table
+
+    with Screen() as screen:
+        from burnish.steps.evaluate import evaluate as step
+
+        found = step(run, data=data, against=against, progress=screen.progress)
+    screen.show(evaluation_table(found))
 
 
 @app.command()

@@ -13,13 +13,17 @@ from burnish.methods import Method
 from burnish.metrics import Metric
 from burnish.prompt import PromptFormat
 from burnish.readers import Reader
+from burnish.records import Record
 from burnish.retrievers import Retriever
 from burnish.spec import Spec, faults
+from burnish.tables import read_rows
 from burnish.tasks import Task
 from burnish.train.settings import Training
 
 S = TypeVar("S", bound=Spec)
+R = TypeVar("R", bound=Record)
 
+SIDES: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
 TRAINED = "trained/"  # `trained/retriever` in a ladder is the model that the ladder itself trains
 
 
@@ -37,10 +41,21 @@ def _metrics(*names: str) -> tuple[Metric, ...]:
 
 
 class Files(Spec):
-    """Where the rows of a training run stand: JSONL files of the task's record."""
+    """Where the rows of a training run stand: tables of any kind that `tables.read_rows` reads."""
 
-    train: Path
-    dev: Path | None = None
+    train: str
+    dev: str | None = None
+    test: str | None = None  # never seen in training: scored with intervals at its end
+    columns: dict[str, str] = Field(default_factory=dict)  # field of the task's record → column of the table
+
+    def rows(self, side: Literal["train", "dev", "test"], record: type[R]) -> list[R]:
+        """Return the rows of one side; none where the recipe names no file for it.
+
+        Raises:
+            DataError: the table is missing or has faults; all of them are listed.
+        """
+        place: str | None = getattr(self, side)
+        return read_rows(place, record, self.columns) if place else []
 
 
 class Recipe(Spec):

@@ -108,6 +108,7 @@ class Completion(Record):
 
     prompt: str | tuple[Message, ...]
     completion: str = Field(min_length=1)
+    others: tuple[str, ...] = ()  # further right answers, for metrics; the completion alone is trained
 
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> "Completion":

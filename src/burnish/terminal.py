@@ -95,6 +95,26 @@ def ladder_table(ladder: Mapping[str, Any]) -> Table:
     return table
 
 
+def evaluation_table(found: Mapping[str, Any]) -> Table:
+    """Return an evaluation as a table: every metric with its interval, and against what it was compared with."""
+    table = Table(title=Text(f"{found['data']}: {found['n']} rows"), title_justify="left")
+    for heading in ("metric", "value", *(["before", "gain", "p"] if found.get("gain") else [])):
+        table.add_column(heading)
+    for label, score in found["scores"].items():
+        cells = [label, _bounded(score)]
+        if found.get("gain"):
+            gain = found["gain"][label]
+            low, high = gain["low"], gain["high"]
+            cells += [_bounded(found["before"][label]), f"{gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"]
+            cells += [f"{gain['p']:.4f}"]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _bounded(score: Mapping[str, float]) -> str:
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
 def answer_text(answer: Mapping[str, Any]) -> str:
     """Return an answer and the passages it rests on, those that the answer names marked."""
     lines = [answer["text"], ""] if answer["text"] else []

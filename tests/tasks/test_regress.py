@@ -162,12 +162,12 @@ def test_the_audit_shows_texts_scores_and_their_scale(bert: str):
 
 
 def test_lower_is_better_turns_the_sign_of_the_dev_score(bert: str):
-    task = Regress.model_validate({"metric": "rmse"})
+    task = Regress.model_validate({"metrics": ["rmse"]})
     built = task.build(bert)
     found = task.predict(built.model.eval(), task.encode(ROWS, built).items)
     errors = [(ours - row.score) ** 2 for ours, row in zip(found, ROWS, strict=True)]
     assert task.dev_score(built.model, built, ROWS) == pytest.approx(-math.sqrt(sum(errors) / len(errors)), rel=1e-6)
-    assert (task.dev_label, TASK.dev_label) == ("-RMSE", TASK.metric.label)
+    assert (task.dev_label, TASK.dev_label) == ("-RMSE", TASK.metrics[0].label)
 
 
 def test_scores_that_are_all_the_same_are_refused(bert: str):

@@ -23,7 +23,7 @@ WEIGHTS = {
 def groups(training: Training, fresh: tuple[str, ...] = ("classifier.",)) -> dict[str, tuple[float, float]]:
     """Return rate and weight decay of each weight."""
     weights = [nn.Parameter(torch.zeros(shape)) for shape in WEIGHTS.values()]
-    optimizer = build_optimizer(list(WEIGHTS), weights, training, Full(), learning_rate=1e-4, fresh=fresh)
+    optimizer = build_optimizer(list(WEIGHTS), weights, training, Full(learning_rate=1e-4), fresh=fresh)
     names = {id(weight): name for name, weight in zip(WEIGHTS, weights, strict=True)}
     found = {
         names[id(weight)]: (group["lr"], group["weight_decay"])
@@ -91,7 +91,7 @@ def test_no_warm_up_and_nothing_but_warm_up_are_possible(warmup: float):
 
 def test_rates_are_set_from_the_full_rate_and_not_from_the_last():
     weights = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2, 2))]
-    optimizer = build_optimizer(["a", "head.b"], weights, Training(), Full(), learning_rate=1e-4, fresh=("head.",))
+    optimizer = build_optimizer(["a", "head.b"], weights, Training(), Full(learning_rate=1e-4), fresh=("head.",))
     for _ in range(2):
         assert set_rates(optimizer, 0.5) == pytest.approx(5e-4)
     assert sorted(group["lr"] for group in optimizer.param_groups) == pytest.approx([5e-5, 5e-4])

@@ -1,13 +1,69 @@
-"""Greedy writing in batches: sorted by length, what all prompts share read once, finished rows dropped."""
+"""Greedy writing in batches: sorted by length, what all prompts share read once, finished rows dropped.
+
+Encoder-decoders and soft prompts are written with by transformers' own `generate`.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
 ROWS_A_PASS = 16
+
+
+@torch.inference_mode()
+def write(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end: int,
+    pad: int,
+    max_new_tokens: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[list[int]]:
+    """Return the tokens that a model of any kind writes after each prompt, without the end token.
+
+    prompts: token ids, none empty; of an encoder-decoder, what the encoder reads. pad: for what is padded.
+    """
+    adapted = isinstance(model, PeftModel)
+    soft = adapted and model.active_peft_config.is_prompt_learning
+    if not soft and not model.config.is_encoder_decoder:
+        network = model.get_base_model() if adapted else model
+        return write_greedily(network, prompts, end=end, max_new_tokens=max_new_tokens, done=done)
+    order = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), row))
+    written: list[list[int]] = [[] for _ in prompts]
+    for first in range(0, len(order), ROWS_A_PASS):
+        rows = order[first : first + ROWS_A_PASS]
+        ids, mask = _padded([prompts[row] for row in rows], pad, left=not model.config.is_encoder_decoder)
+        found = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=end,
+            pad_token_id=pad,
+        )
+        skipped = 1 if model.config.is_encoder_decoder else ids.shape[1]  # the start token, or the prompt
+        for row, tokens in zip(rows, found[:, skipped:].tolist(), strict=True):
+            written[row] = tokens[: tokens.index(end)] if end in tokens else tokens
+        done(first + len(rows))
+    return written
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[Tensor, Tensor]:
+    """Return (rows, width) ids and mask, padded on one side."""
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for place, row in enumerate(rows):
+        part = slice(width - len(row), width) if left else slice(len(row))
+        ids[place, part] = torch.tensor(row)
+        mask[place, part] = 1
+    return ids, mask
 
 
 @torch.inference_mode()

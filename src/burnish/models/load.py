@@ -88,6 +88,15 @@ def load_seq2seq(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     return _load_writer(name, "an encoder-decoder", _AUTO_SEQ2SEQ, dtype=dtype)
 
 
+def load_writer(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Return a model that writes text, of either kind, and its tokenizer.
+
+    Raises:
+        ModelError: it cannot be found, writes no text, is damaged, or would need code of its own.
+    """
+    return (load_seq2seq if is_encoder_decoder(name) else load_causal)(name, dtype=dtype)
+
+
 def is_encoder_decoder(name: str) -> bool:
     """Tell whether a model, or the base of an adapter, has an encoder and a decoder."""
     folder = resolve(name)

@@ -9,14 +9,19 @@ from burnish.records import Completion, Message, raise_faults
 Prompt = str | Sequence[Message]
 
 
-def prompt_text(prompt: Prompt, tokenizer: Any) -> str:
+def prompt_text(prompt: Prompt, tokenizer: Any, *, apart: bool = False) -> str:
     """Return the text that the model reads before it writes: the rendered chat, up to the assistant's turn.
+
+    apart: the prompt is read by an encoder of its own; without a chat template the messages' texts stand one below the
+    other there.
 
     Raises:
         ModelError: the prompt is a chat and the model has no chat template.
     """
     if isinstance(prompt, str):
         return prompt
+    if apart and not tokenizer.chat_template:
+        return "\n\n".join(message.content for message in prompt)
     if not tokenizer.chat_template:
         raise ModelError(
             f"{tokenizer.name_or_path}: this model has no chat template; use a chat model, or prompts of plain text"
@@ -27,31 +32,36 @@ def prompt_text(prompt: Prompt, tokenizer: Any) -> str:
     return text
 
 
-def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any) -> list[list[int]]:
-    """Return the token ids of each prompt; a chat template brings its own special tokens."""
-    texts = [prompt_text(prompt, tokenizer) for prompt in prompts]
+def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any, *, apart: bool = False) -> list[list[int]]:
+    """Return the token ids of each prompt; a chat template brings its own special tokens.
+
+    apart: for an encoder of its own, where the prompt ends as any text does; else it is gone on with, and has no end.
+    """
+    texts = [prompt_text(prompt, tokenizer, apart=apart) for prompt in prompts]
     if not texts:
         return []
-    chat = not isinstance(prompts[0], str)
+    chat = not isinstance(prompts[0], str) and bool(tokenizer.chat_template)
+    if apart:
+        return list(tokenizer(texts, add_special_tokens=not chat).input_ids)
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=not chat).input_ids
     eos = tokenizer.eos_token_id
     return [row[:-1] if not chat and row and row[-1] == eos else row for row in ids]
 
 
-def render(rows: Sequence[Completion], tokenizer: Any) -> list[tuple[list[int], list[int]]]:
+def render(rows: Sequence[Completion], tokenizer: Any, *, apart: bool = False) -> list[tuple[list[int], list[int]]]:
     """Return the token ids of each row's prompt and completion; the completion ends with the end-of-turn token.
 
-    The prompt's ids are those that the model will meet when it writes, token for token.
+    The prompt's ids are those that the model will meet when it writes, token for token. apart: as in `prompt_ids`.
 
     Raises:
         DataError: the template renders an answered prompt otherwise than the prompt alone, so that training would
             teach what writing never meets; or a row has a prompt without tokens or an end of turn inside its answer.
     """
     raise_faults([fault for row in rows if (fault := _fault(row, tokenizer))])
-    prompts = prompt_ids([row.prompt for row in rows], tokenizer)
+    prompts = prompt_ids([row.prompt for row in rows], tokenizer, apart=apart)
     empty = [row.id for row, ids in zip(rows, prompts, strict=True) if not ids]
     raise_faults([f"row {name!r}: the prompt has no tokens" for name in empty])
-    answers = [_answer_text(row, tokenizer) for row in rows]
+    answers = [row.completion if apart else _answer_text(row, tokenizer) for row in rows]
     eos = tokenizer.eos_token_id
     completions = tokenizer(answers, add_special_tokens=False).input_ids if answers else []
     out = []

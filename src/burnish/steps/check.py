@@ -5,8 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from burnish.recipe import Ladder, Recipe, read_recipe
-from burnish.records import read_jsonl
+from burnish.recipe import SIDES, Ladder, Recipe, read_recipe
 from burnish.steps.estimate import estimate
 
 LADDER_KEYS = {"rungs", "corpus"}
@@ -17,9 +16,9 @@ def check(path: Path, overrides: Sequence[str]) -> list[str]:
     if _is_ladder(path):
         return _check_ladder(read_recipe(path, Ladder, overrides))
     recipe = read_recipe(path, Recipe, overrides)
-    rows = read_jsonl(recipe.data.train, recipe.task.record)
-    dev = read_jsonl(recipe.data.dev, recipe.task.record) if recipe.data.dev else []
-    return [f"rows: {len(rows)} to train on, {len(dev)} to score while training", *estimate(recipe, rows)]
+    rows, dev, test = (recipe.data.rows(side, recipe.task.record) for side in SIDES)
+    counted = f"rows: {len(rows)} to train on, {len(dev)} to score while training, {len(test)} to test on"
+    return [counted, *estimate(recipe.model_copy(update={"task": recipe.task.settled(rows)}), rows)]
 
 
 def _check_ladder(recipe: Ladder) -> list[str]:

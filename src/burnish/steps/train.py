@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from burnish.errors import DataError, RunError
-from burnish.recipe import Recipe, read_recipe, to_yaml
-from burnish.records import Record, read_jsonl, records_fingerprint
+from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
+from burnish.records import Record, records_fingerprint
 from burnish.retrievers import Progress
 from burnish.run import Run, locked, new_folder
+from burnish.steps.evaluate import of_model, write_evaluation
 from burnish.tasks import Built
 from burnish.text import fingerprint
 from burnish.train.check import require_trainable
@@ -23,15 +24,24 @@ from burnish.train.processes import processes
 Say = Callable[[str], None]
 
 
+class Rows(NamedTuple):
+    """The rows of a run's three sides."""
+
+    train: list[Record]
+    dev: list[Record]
+    test: list[Record]
+
+
 def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress) -> Run:
-    """Train the recipe's model in a new run folder."""
-    rows, dev = _rows(recipe)
+    """Train the recipe's model in a new run folder, and score it on the test rows if there are any."""
+    rows = _rows(recipe)
+    recipe = recipe.model_copy(update={"task": recipe.task.settled(rows.train)})
     group = processes()
     with locked(folder) if group.is_main_process else nullcontext():
         if group.is_main_process:
-            Run.create(folder, recipe=to_yaml(recipe), manifest={"seed": recipe.seed, "rows": len(rows)})
+            Run.create(folder, recipe=to_yaml(recipe), manifest={"seed": recipe.seed, "rows": len(rows.train)})
         group.wait_for_everyone()
-        return _train(recipe, Run.open(folder), rows, dev, say=say, progress=progress)
+        return _train(recipe, Run.open(folder), rows, say=say, progress=progress)
 
 
 def resume(folder: Path, *, say: Say, progress: Progress) -> Run:
@@ -45,17 +55,16 @@ def resume(folder: Path, *, say: Say, progress: Progress) -> Run:
         raise RunError(f"{folder}: this run is finished; its model is in {folder / 'model'}")
     recipe = read_recipe(folder / "recipe.yaml", Recipe)
     with locked(folder) if processes().is_main_process else nullcontext():
-        return _train(recipe, run, *_rows(recipe), say=say, progress=progress)
+        return _train(recipe, run, _rows(recipe), say=say, progress=progress)
 
 
-def _rows(recipe: Recipe) -> tuple[list[Record], list[Record]]:
+def _rows(recipe: Recipe) -> Rows:
     """Read the rows before anything is created, so that a faulty file leaves no trace."""
-    dev = read_jsonl(recipe.data.dev, recipe.task.record) if recipe.data.dev else []
-    return read_jsonl(recipe.data.train, recipe.task.record), dev
+    return Rows(*(recipe.data.rows(side, recipe.task.record) for side in SIDES))
 
 
-def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, say: Say, progress: Progress) -> Run:
-    """Build, adapt, audit, fit, save.
+def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress) -> Run:
+    """Build, adapt, audit, fit, save, score.
 
     Raises:
         DataError: no row is left to train on.
@@ -68,14 +77,14 @@ def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, s
     built = task.build(recipe.model, seed=recipe.seed)
     model = method.apply(built.model, fresh=built.fresh)
     trainable, parameters = require_trainable(model, method)
-    encoded = task.encode(rows, built)
+    encoded = task.encode(rows.train, built)
     for reason, count in encoded.notes.items():
         say(f"{reason}: {count}")
     if not encoded.items:
         raise DataError(f"{recipe.data.train}: no row is left to train on: {encoded.notes}")
     for line in task.audit(encoded.items, built):
         say(line)
-    for reason, count in task.encode(dev, built).notes.items() if dev else ():
+    for reason, count in task.encode(rows.dev, built).notes.items() if rows.dev else ():
         say(f"dev rows, {reason}: {count}")
     if group.num_processes > 1 and not task.divisible:
         say(f"{group.num_processes} processes: a row's in-batch negatives are those of its own process")
@@ -92,11 +101,11 @@ def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, s
         method=method,
         fresh=built.fresh,
         seed=recipe.seed,
-        data=fingerprint(records_fingerprint(rows), json.dumps(recipe.model_dump(mode="json"))),
+        data=fingerprint(records_fingerprint(rows.train), json.dumps(recipe.model_dump(mode="json"))),
         log=log,
         checkpoints=Checkpoints(run.folder / "checkpoints", say),
         rewind=run.rewind if group.is_main_process else lambda _: None,
-        watch=Watch(task.dev_label, lambda: task.dev_score(model, built, dev)) if dev else None,
+        watch=Watch(task.dev_label, lambda: task.dev_score(model, built, rows.dev)) if rows.dev else None,
     )
     outcome = fit(model, course)
     if outcome.reason:
@@ -104,6 +113,8 @@ def _train(recipe: Recipe, run: Run, rows: list[Record], dev: list[Record], *, s
     if group.is_main_process:
         _save(run, task, model, built)
         course.checkpoints.clear()
+        if rows.test:
+            _score(recipe, run, rows.test, fresh=bool(built.fresh), progress=progress)
         run.finish(trainable=trainable, parameters=parameters, notes=encoded.notes, **_facts(outcome))
     group.wait_for_everyone()
     return run
@@ -117,6 +128,14 @@ def _save(run: Run, task: Any, model: Any, built: Built) -> None:
 
 def _silent(_: str) -> None:
     """Say nothing: the leading process says it."""
+
+
+def _score(recipe: Recipe, run: Run, rows: list[Record], *, fresh: bool, progress: Progress) -> None:
+    """Score the saved model on the test rows; a base without a new head is scored too, for before and after."""
+    before = None if fresh else of_model(recipe.task, recipe.model, rows, seed=recipe.seed, progress=progress)
+    after = of_model(recipe.task, str(run.folder / "model"), rows, seed=recipe.seed, progress=progress)
+    extra = {"data": recipe.data.test, "against": None if fresh else recipe.model}
+    write_evaluation(run, "test", recipe.task, rows, after, before, seed=recipe.seed, extra=extra)
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

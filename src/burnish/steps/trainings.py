@@ -37,7 +37,7 @@ class Trainings:
             task=part.task,
             model=part.model,
             method=part.method,
-            data=Files(**files),
+            data=Files(**{side: str(path) for side, path in files.items()}),
             training=part.training,
             seed=self._recipe.seed,
         )

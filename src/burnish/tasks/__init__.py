@@ -4,9 +4,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
+from pydantic import Field
+
+from burnish.errors import DataError
+from burnish.metrics import Metric
 from burnish.records import Record
+from burnish.retrievers import Progress
 from burnish.spec import Part
 
 if TYPE_CHECKING:
@@ -53,6 +58,26 @@ class Task(Part):
     record: ClassVar[type[Record]]
     divisible: ClassVar[bool] = True
 
+    metrics: tuple[Metric, ...] = Field(min_length=1)  # what `evaluate` reports; the first is watched while training
+
+    def settled(self, rows: Sequence[Any]) -> "Task":  # noqa: ARG002
+        """Return the task with what its settings leave to the training rows filled in."""
+        return self
+
+    @abstractmethod
+    def predictions(
+        self, model: "nn.Module", built: Built, rows: Sequence[Any], *, reads: str, progress: Progress
+    ) -> list[Any]:
+        """Return a prediction for each row, in the order given, of the kind that a metric reads (`Metric.reads`).
+
+        Raises:
+            DataError: the task makes no predictions of this kind.
+        """
+
+    @abstractmethod
+    def references(self, rows: Sequence[Any]) -> list[Any]:
+        """Return what each row's prediction is held against."""
+
     @abstractmethod
     def build(self, model: str, *, seed: int = 0) -> Built:
         """Load the named model in fp32 and give it what the task needs; new parts are drawn from the seed."""
@@ -81,14 +106,26 @@ class Task(Part):
         """
 
     @property
-    @abstractmethod
     def dev_label(self) -> str:
-        """What `dev_score` measures."""
+        """What `dev_score` measures: the first metric, with a minus where lower is better."""
+        return self.metrics[0].label if self.metrics[0].higher_is_better else f"-{self.metrics[0].label}"
 
-    @abstractmethod
     def dev_score(self, model: "nn.Module", built: Built, rows: Sequence[Any]) -> float:
         """Score the model on held-out rows while it trains; higher is better."""
+        metric = self.metrics[0]
+        found = self.predictions(model, built, rows, reads=metric.reads, progress=lambda *_: None)
+        value = metric.value(found, self.references(rows))
+        return value if metric.higher_is_better else -value
 
     @abstractmethod
     def save(self, model: "nn.Module", built: Built, folder: Path) -> None:
         """Write the model in the upstream format, so that it loads without burnish."""
+
+
+def refuse_predictions(task: Task, reads: str) -> NoReturn:
+    """Say that a task makes no predictions of the kind that a metric reads.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(f"task {task.kind} gives no {reads}, which a metric of the recipe reads; leave that metric out")

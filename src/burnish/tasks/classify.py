@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from pydantic import Field, model_validator
@@ -14,13 +14,14 @@ from burnish.losses import Loss
 from burnish.losses.binary import Binary
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.focal import Focal
-from burnish.metrics import Metric
+from burnish.metrics import Guess, Metric
 from burnish.models.load import Problem, load_classifier
 from burnish.models.packing import micro_batches
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.save import save_network
 from burnish.records import Labelled, Record, raise_faults
-from burnish.tasks import Built, Encoded, Task
+from burnish.retrievers import Progress
+from burnish.tasks import Built, Encoded, Task, refuse_predictions
 
 Label: TypeAlias = str | tuple[str, ...]  # one label, or all of a text's labels in the recipe's order
 
@@ -65,18 +66,31 @@ class ClassifyBatch:
     prior: Tensor | None
 
 
+def _metrics(*, many: bool) -> tuple[Metric, ...]:
+    """Return what is reported where the recipe does not say."""
+    averages = ("micro", "macro")
+    f1 = [Metric.read({"kind": "f1", "average": average}) for average in averages]
+    return tuple(f1) if many else (Metric.read("accuracy"), f1[1])
+
+
 class Classify(Task):
     """Classification with a new head, single-label or multi-label; class names are saved in the model's config."""
 
     record: ClassVar[type[Record]] = Labelled
 
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: tuple[str, ...] = ()  # none: those of the training rows, in alphabetical order
     many: bool = False  # a text has any number of the labels, each a question of its own
     loss: Loss = Field(default_factory=lambda data: Binary() if data.get("many") else CrossEntropy())
-    metric: Metric = Field(  # of the dev rows
-        default_factory=lambda data: Metric.read({"kind": "f1", "average": "micro"} if data.get("many") else "accuracy")
-    )
+    metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(many=False), min_length=1)
     max_tokens: int = Field(default=256, ge=4)  # what is longer is cut at the end, and counted
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measured_as_fits(cls, value: Any) -> Any:
+        """Choose metrics for several labels a text, where the recipe names none."""
+        if isinstance(value, dict) and value.get("many") is True and "metrics" not in value:
+            return {**value, "metrics": _metrics(many=True)}
+        return value
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Classify":
@@ -93,9 +107,24 @@ class Classify(Task):
             names = " or ".join("cross_entropy" if loss is CrossEntropy else loss.__name__.lower() for loss in allowed)
             raise RecipeError(f"with `many: {str(self.many).lower()}` the loss is {names}, not {self.loss.kind}")
         asked = self._asked_weights
-        if not isinstance(asked, str) and len(asked) != len(self.labels):
+        if len(self.labels) == 1:
+            raise RecipeError("one label is nothing to tell apart; give at least two, or none for those of the rows")
+        if not isinstance(asked, str) and self.labels and len(asked) != len(self.labels):
             raise RecipeError(f"the loss has {len(asked)} weights, and there are {len(self.labels)} labels")
         return self
+
+    def settled(self, rows: Sequence[Labelled]) -> "Classify":
+        """Return the task with the labels of the rows, where the recipe lists none.
+
+        Raises:
+            DataError: the rows have fewer than two.
+        """
+        if self.labels:
+            return self
+        found = sorted({label for row in rows for label in ([row.label] if isinstance(row.label, str) else row.label)})
+        if len(found) < 2:
+            raise DataError(f"the training rows have {len(found)} label ({', '.join(found)}); at least two are needed")
+        return Classify.model_validate({**self.model_dump(), "labels": found})
 
     def build(self, model: str, *, seed: int = 0) -> Built:
         """Load the network with a new head of as many outputs as there are labels."""
@@ -181,15 +210,21 @@ class Classify(Task):
                 lines.append(f"{name}: {', '.join(f'{label} {value:.3g}' for label, value in pairs)}")
         return lines
 
-    @property
-    def dev_label(self) -> str:
-        """The metric's name, with a minus where lower is better."""
-        return self.metric.label if self.metric.higher_is_better else f"-{self.metric.label}"
+    def predictions(
+        self, model: nn.Module, built: Built, rows: Sequence[Labelled], *, reads: str, progress: Progress
+    ) -> list[Any]:
+        """Return each row's label or labels, or a guess: the likeliest label with its probability.
 
-    def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Labelled]) -> float:
-        """Return the metric over the rows, its sign turned where lower is better."""
-        found = self.metric.value(self.predict(model, self.encode(rows, built).items), self.references(rows))
-        return found if self.metric.higher_is_better else -found
+        Raises:
+            DataError: another kind is asked for, or guesses of several labels.
+        """
+        progress("classifying", 0, 1)
+        items = self.encode(rows, built).items
+        if reads == "answers":
+            return list(self.predict(model, items))
+        if reads != "guesses" or self.many:
+            refuse_predictions(self, reads)
+        return [Guess(*max(row.items(), key=lambda entry: entry[1])) for row in self.probabilities(model, items)]
 
     def references(self, rows: Sequence[Labelled]) -> list[Label]:
         """Return each row's label, or with `many` its labels, in the form that `predict` has."""

@@ -1,22 +1,27 @@
-"""Generation: a causal model learns to write the completion after the prompt."""
+"""Generation: a model learns to write the completion of a prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from peft import PeftModel
+from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
-from burnish.models.load import load_causal
+from burnish.metrics import Metric
+from burnish.models.completions import CompletionBatch, collate_apart, collate_joined, completion_logits
+from burnish.models.decode import write
+from burnish.models.load import load_writer
 from burnish.models.packing import micro_batches
-from burnish.models.quiet import quiet
-from burnish.models.render import render
+from burnish.models.render import prompt_ids, render
+from burnish.models.save import save_network
 from burnish.records import Completion, Record
-from burnish.tasks import Built, Encoded, Task
+from burnish.retrievers import Progress
+from burnish.tasks import Built, Encoded, Task, refuse_predictions
 
 DEV_TOKENS = 8192  # padded tokens in one forward pass over the dev set
 
@@ -28,6 +33,7 @@ class GenerateItem:
     id: str
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
+    apart: bool  # the prompt is read by an encoder of its own
 
     @property
     def tokens(self) -> int:
@@ -35,74 +41,46 @@ class GenerateItem:
         return len(self.prompt) + len(self.completion)
 
 
-@dataclass(frozen=True, slots=True)
-class GenerateBatch:
-    """Rows padded on the right; `places` are flat positions whose next token is trained, `targets` those tokens."""
-
-    input_ids: Tensor
-    attention_mask: Tensor | None  # None where nothing is padded
-    places: Tensor
-    targets: Tensor
-
-
 class Generate(Task):
-    """Causal generation, trained on the completion alone: the prompt is read, never learned."""
+    """Text generation, trained on the completion alone: the prompt is read, never learned. Any model that writes."""
 
     record: ClassVar[type[Record]] = Completion
 
     loss: CrossEntropy = CrossEntropy()
+    metrics: tuple[Metric, ...] = Field(default_factory=lambda: (Metric.read("perplexity"),))
+    watch: Literal["likelihood", "metric"] = "likelihood"  # what is scored while training; a metric writes every answer
     max_tokens: int = 1024  # a longer row is left out, and counted: a cut one would teach half an answer
+    max_new_tokens: int = Field(default=128, ge=1)  # of an answer, when metrics have it written
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
-        """Load the causal model with its tokenizer and chat template."""
-        network, tokenizer = load_causal(model, dtype=torch.float32)
+        """Load the model with its tokenizer and chat template."""
+        network, tokenizer = load_writer(model, dtype=torch.float32)
         return Built(network, tokenizer)
 
     def encode(self, rows: Sequence[Completion], built: Built) -> Encoded:
         """Tokenize prompts and completions by the model's own template."""
+        apart = bool(built.model.config.is_encoder_decoder)  # type: ignore[union-attr]
         items, too_long = [], 0
-        for row, (prompt, completion) in zip(rows, render(rows, built.tokenizer), strict=True):
+        for row, (prompt, completion) in zip(rows, render(rows, built.tokenizer, apart=apart), strict=True):
             if len(prompt) + len(completion) > self.max_tokens:
                 too_long += 1
             else:
-                items.append(GenerateItem(row.id, tuple(prompt), tuple(completion)))
+                items.append(GenerateItem(row.id, tuple(prompt), tuple(completion), apart))
         return Encoded(items, {f"rows of more than {self.max_tokens} tokens left out": too_long} if too_long else {})
 
-    def collate(self, items: Sequence[GenerateItem]) -> GenerateBatch:
-        """Pad on the right, and note the position before each trained token."""
-        width = max(item.tokens for item in items)
-        input_ids = torch.zeros(len(items), width, dtype=torch.long)
-        mask = torch.zeros(len(items), width, dtype=torch.long)
-        places: list[int] = []
-        for row, item in enumerate(items):
-            input_ids[row, : item.tokens] = torch.tensor(item.prompt + item.completion)
-            mask[row, : item.tokens] = 1
-            first = row * width + len(item.prompt) - 1
-            places += range(first, first + len(item.completion))
-        padded = any(item.tokens < width for item in items)
-        targets = torch.tensor([token for item in items for token in item.completion])
-        return GenerateBatch(input_ids, mask if padded else None, torch.tensor(places), targets)
+    def collate(self, items: Sequence[GenerateItem]) -> CompletionBatch:
+        """Put prompts and completions into one row each, or into an encoder's and a decoder's."""
+        rows = [(item.prompt, item.completion) for item in items]
+        return collate_apart(rows) if items[0].apart else collate_joined(rows)
 
-    def count(self, batch: GenerateBatch) -> int:
+    def count(self, batch: CompletionBatch) -> int:
         """Count the trained tokens."""
         return len(batch.targets)
 
-    def total_loss(self, model: nn.Module, batch: GenerateBatch) -> Tensor:
+    def total_loss(self, model: nn.Module, batch: CompletionBatch) -> Tensor:
         """Return the cross-entropy summed over the trained tokens; the LM head sees their positions alone."""
-        return self._sum(model, batch, self.loss)
-
-    @staticmethod
-    def _sum(model: nn.Module, batch: GenerateBatch, loss: CrossEntropy) -> Tensor:
-        outer: Any = model
-        network = outer.get_base_model() if isinstance(model, PeftModel) else outer
-        device = next(network.parameters()).device
-        mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
-        hidden = network.get_decoder()(
-            input_ids=batch.input_ids.to(device), attention_mask=mask, use_cache=False
-        ).last_hidden_state
-        chosen = hidden.reshape(-1, hidden.shape[-1])[batch.places.to(device)]
-        logits = network.get_output_embeddings()(chosen)
-        return loss(logits, batch.targets.to(device))
+        logits = completion_logits(model, batch)
+        return self.loss(logits, batch.targets.to(logits.device))
 
     def audit(self, items: Sequence[GenerateItem], built: Built) -> list[str]:
         """Show the trained tokens of three rows.
@@ -110,10 +88,7 @@ class Generate(Task):
         Raises:
             DataError: a row trains no token, or its trained tokens do not end with the end of the turn.
         """
-        ends = {built.tokenizer.eos_token_id}
-        faulty = [
-            item.id for item in items if not item.prompt or not item.completion or item.completion[-1] not in ends
-        ]
+        faulty = [item.id for item in items if item.completion[-1:] != (built.tokenizer.eos_token_id,)]
         if faulty:
             raise DataError(
                 f"{len(faulty)} rows train no token or no end of turn, so the model could not learn to stop: "
@@ -124,27 +99,76 @@ class Generate(Task):
 
     @property
     def dev_label(self) -> str:
-        """Mean log-likelihood of a trained token: what the loss measures, with its sign turned."""
-        return "log-likelihood a token"
+        """Mean log-likelihood of a trained token (the loss with its sign turned), or the first metric."""
+        return "log-likelihood a token" if self.watch == "likelihood" else super().dev_label
 
     def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Completion]) -> float:
-        """Return the mean log-likelihood of the rows' completion tokens.
+        """Return what `dev_label` says of the rows."""
+        if self.watch == "metric":
+            return super().dev_score(model, built, rows)
+        pairs = self._likelihoods(model, self._items(rows, built))
+        return -sum(nll for nll, _ in pairs) / sum(tokens for _, tokens in pairs)
+
+    def predictions(
+        self, model: nn.Module, built: Built, rows: Sequence[Completion], *, reads: str, progress: Progress
+    ) -> list[Any]:
+        """Return the text written after each prompt, or (negative log-likelihood, tokens) of each completion.
 
         Raises:
-            DataError: all rows are too long.
+            DataError: another kind is asked for, or a row is too long to be read.
         """
-        items = self.encode(rows, built).items
+        if reads == "likelihoods":
+            items = self._items(rows, built)
+            if len(items) < len(rows):
+                raise DataError(
+                    f"{len(rows) - len(items)} of {len(rows)} rows have more than {self.max_tokens} tokens, and a "
+                    "likelihood of the others alone would be of other rows; raise task.max_tokens"
+                )
+            return list(self._likelihoods(model, items))
+        if reads != "answers":
+            refuse_predictions(self, reads)
+        network: Any = model
+        tokenizer = built.tokenizer
+        prompts = prompt_ids([row.prompt for row in rows], tokenizer, apart=network.config.is_encoder_decoder)
+        written = write(
+            network,
+            prompts,
+            end=tokenizer.eos_token_id,
+            pad=tokenizer.pad_token_id,
+            max_new_tokens=self.max_new_tokens,
+            done=lambda done: progress("answering", done, len(rows)),
+        )
+        return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+
+    def references(self, rows: Sequence[Completion]) -> list[Any]:
+        """Return the right answers of each row: its completion, and others where it has them."""
+        return [(row.completion, *row.others) for row in rows]
+
+    def _items(self, rows: Sequence[Completion], built: Built) -> list[GenerateItem]:
+        """Return the rows that are not too long.
+
+        Raises:
+            DataError: all are.
+        """
+        items = list(self.encode(rows, built).items)
         if not items:
             raise DataError(f"no dev row is left: all {len(rows)} have more than {self.max_tokens} tokens")
+        return items
+
+    def _likelihoods(self, model: nn.Module, items: Sequence[GenerateItem]) -> list[tuple[float, int]]:
+        """Return (negative log-likelihood, tokens) of each completion, in the order given."""
         groups = micro_batches(range(len(items)), [item.tokens for item in items], budget=DEV_TOKENS)
-        batches = [self.collate([items[row] for row in group]) for group in groups]
-        plain = CrossEntropy()
-        total = sum(self._sum(model, batch, plain).item() for batch in batches)
-        return -total / sum(self.count(batch) for batch in batches)
+        found = [(0.0, 0)] * len(items)
+        with torch.no_grad():
+            for group in groups:
+                batch = self.collate([items[row] for row in group])
+                logits = completion_logits(model, batch).float()
+                nll = functional.cross_entropy(logits, batch.targets.to(logits.device), reduction="none")
+                parts = torch.split(nll, [len(items[row].completion) for row in group])
+                for row, part in zip(group, parts, strict=True):
+                    found[row] = (part.double().sum().item(), len(part))
+        return found
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write a transformers or PEFT folder with the tokenizer."""
-        network: Any = model
-        with quiet():
-            network.save_pretrained(folder)
-            built.tokenizer.save_pretrained(folder)
+        save_network(model, built.tokenizer, folder)

@@ -21,7 +21,8 @@ from burnish.models.packing import micro_batches
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.save import save_network
 from burnish.records import Record, Scored
-from burnish.tasks import Built, Encoded, Task
+from burnish.retrievers import Progress
+from burnish.tasks import Built, Encoded, Task, refuse_predictions
 
 PASS_TOKENS = 8192  # padded tokens in one forward pass where no gradient is needed
 
@@ -66,7 +67,9 @@ class Regress(Task):
     record: ClassVar[type[Record]] = Scored
 
     loss: Loss = Mse()
-    metric: Metric = Field(default_factory=lambda: Metric.read("spearman"))  # of the dev rows
+    metrics: tuple[Metric, ...] = Field(
+        default_factory=lambda: tuple(map(Metric.read, ("spearman", "pearson", "rmse"))), min_length=1
+    )
     max_tokens: int = Field(default=256, ge=4)  # what is longer is cut at the end, and counted
 
     @model_validator(mode="after")
@@ -145,15 +148,22 @@ class Regress(Task):
         shown = [f"{decode(item.text)} → {mean + spread * item.target:g}" for item in items[:3]]
         return [*shown, f"trained on (score - {mean:g}) / {spread:g}"]
 
-    @property
-    def dev_label(self) -> str:
-        """The metric's name, with a minus where lower is better."""
-        return self.metric.label if self.metric.higher_is_better else f"-{self.metric.label}"
+    def predictions(
+        self, model: nn.Module, built: Built, rows: Sequence[Scored], *, reads: str, progress: Progress
+    ) -> list[Any]:
+        """Return each row's score in the unit of the rows.
 
-    def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Scored]) -> float:
-        """Return the metric over the rows, its sign turned where lower is better."""
-        found = self.metric.value(self.predict(model, self.encode(rows, built).items), [row.score for row in rows])
-        return found if self.metric.higher_is_better else -found
+        Raises:
+            DataError: another kind is asked for.
+        """
+        if reads != "answers":
+            refuse_predictions(self, reads)
+        progress("scoring", 0, 1)
+        return list(self.predict(model, self.encode(rows, built).items))
+
+    def references(self, rows: Sequence[Scored]) -> list[Any]:
+        """Return each row's score."""
+        return [row.score for row in rows]
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write a transformers or PEFT folder with the tokenizer, whose outputs are in the unit of the rows."""

@@ -13,8 +13,12 @@ from burnish.losses import Loss
 from burnish.losses.contrastive import Contrastive
 from burnish.metrics import Metric
 from burnish.models.encode import Encoder
+from burnish.models.topk import top_k
 from burnish.records import Pair, Record
-from burnish.tasks import Built, Encoded, Task
+from burnish.retrievers import Progress
+from burnish.tasks import Built, Encoded, Task, refuse_predictions
+
+SHOWN = 100  # ranks that metrics may look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Retrieve(Task):
     divisible: ClassVar[bool] = False  # a query's negatives are the passages of the whole batch
 
     loss: Loss = Contrastive()
-    metric: Metric = Field(default_factory=lambda: Metric.read("nDCG@10"))  # of the dev rows
+    metrics: tuple[Metric, ...] = Field(
+        default_factory=lambda: tuple(map(Metric.read, ("nDCG@10", "MRR@10", "Recall@1", "Recall@10"))), min_length=1
+    )
     query_prefix: str | None = None  # put before every query, and saved with the model; None: the model's own
     passage_prefix: str | None = None
     query_tokens: int = 64
@@ -115,23 +121,34 @@ class Retrieve(Task):
             shown["negative"] = item.negatives[0]
         return [f"{name}: {decode(ids)}" for name, ids in shown.items()]
 
-    @property
-    def dev_label(self) -> str:
-        """The metric, over the dev rows' own passages."""
-        return self.metric.label
+    def predictions(
+        self,
+        model: nn.Module,
+        built: Built,  # noqa: ARG002
+        rows: Sequence[Pair],
+        *,
+        reads: str,
+        progress: Progress,
+    ) -> list[Any]:
+        """Return the first passages for each query, of all that the rows hold; a passage is named by its text.
 
-    def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Pair]) -> float:
-        """Rank all passages of the rows for each query, and return the mean of the metric."""
+        Raises:
+            DataError: another kind is asked for.
+        """
+        if reads != "answers":
+            refuse_predictions(self, reads)
+        progress("searching", 0, 1)
         encoder: Any = model
-        items = self.encode(rows, built).items
-        batch = self.collate(items)
-        queries = encoder.embed(batch.queries, tokens_per_pass=self.pass_tokens)
-        passages = encoder.embed(batch.passages, tokens_per_pass=self.pass_tokens)
-        ranked = (queries @ passages.T).argsort(dim=1, descending=True, stable=True)[:, :100].tolist()
-        rankings = [[str(place) for place in row] for row in ranked]
-        grades = [{str(place): 1 for place in row.nonzero().flatten().tolist()} for row in batch.positive_qd]
-        scores = self.metric.score(rankings, grades)
-        return sum(scores) / len(scores)
+        form = encoder.format
+        passages = list(dict.fromkeys(text for row in rows for text in (*row.positives, *row.negatives)))
+        vectors, _ = encoder.encode([form.passage("", text) for text in passages], max_tokens=form.passage_tokens)
+        queries, _ = encoder.encode([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
+        _, best = top_k(queries, vectors, min(SHOWN, len(passages)))
+        return [[passages[place] for place in row] for row in best.tolist()]
+
+    def references(self, rows: Sequence[Pair]) -> list[Any]:
+        """Return each query's positives with their grade, 1."""
+        return [dict.fromkeys(row.positives, 1) for row in rows]
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:  # noqa: ARG002
         """Write a sentence-transformers folder."""

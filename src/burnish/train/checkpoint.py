@@ -14,6 +14,7 @@ from torch import Tensor
 from burnish.errors import RunError
 from burnish.run import new_folder, read_json, write_json
 
+PLAIN = "#number"  # marks what an optimizer keeps as a number of Python's
 KEPT = 2  # the newest, and one to fall back on
 
 
@@ -38,10 +39,12 @@ class Checkpoints:
 
     def save(self, state: State, weights: Sequence[Tensor], optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint beside its place, rename it, then remove the oldest ones."""
+        members = [weight for group in optimizer.param_groups for weight in group["params"]]
         moments = {
-            f"{place}.{key}": value.detach().cpu().contiguous()
-            for place, values in optimizer.state_dict()["state"].items()
-            for key, value in values.items()
+            f"{place}.{key}{'' if isinstance(value, Tensor) else PLAIN}": torch.as_tensor(value).detach().cpu().clone()
+            for place, weight in enumerate(members)
+            for key, value in optimizer.state.get(weight, {}).items()
+            if value is not None
         }
         self._write(f"{state.step:06d}", {"weights": _numbered(weights), "optimizer": moments}, asdict(state))
         for old in self._names()[:-KEPT]:
@@ -71,10 +74,11 @@ class Checkpoints:
                     f"{self.folder}: these checkpoints were made from other rows or settings than this recipe's; "
                     "train in another folder"
                 )
-            packed: dict[int, dict[str, Tensor]] = {}
+            packed: dict[int, dict[str, Tensor | float]] = {}
             for key, value in tensors["optimizer"].items():
                 place, name_of = key.split(".", 1)
-                packed.setdefault(int(place), {})[name_of] = value
+                inner = packed.setdefault(int(place), {})
+                inner[name_of.removesuffix(PLAIN)] = value.item() if name_of.endswith(PLAIN) else value
             optimizer.load_state_dict({"state": packed, "param_groups": optimizer.state_dict()["param_groups"]})
             return State(**state), [tensors["weights"][str(place)] for place in range(len(weights))]
         if names:

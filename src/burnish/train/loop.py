@@ -58,11 +58,6 @@ class Course:
     rewind: Callable[[int], None]  # forget the log after a step
     watch: Watch | None = None
 
-    @property
-    def learning_rate(self) -> float:
-        """The recipe's rate, or the method's own."""
-        return self.training.learning_rate or self.method.learning_rate
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -91,10 +86,8 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     allow_faster_fp32()
     if training.dropout is not None:
         set_dropout(model, training.dropout)
-    weights = Weights(model, agreed_dtype(training))
-    optimizer = build_optimizer(
-        weights.names, weights.masters, training, course.method, learning_rate=course.learning_rate, fresh=course.fresh
-    )
+    weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
+    optimizer = build_optimizer(weights.names, weights.masters, training, course.method, fresh=course.fresh)
     tokens = tuple(item.tokens for item in course.items)
     steps = step_count(len(tokens), batch=training.batch, epochs=training.epochs)
     state = _resume(course, weights, optimizer)
@@ -114,6 +107,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
             _save(course, weights, optimizer, accelerator, state, request, steps)
     if course.watch and training.keep == "best" and state.best is not None and state.best_step != state.step:
         weights.load(course.checkpoints.load_best(len(weights.masters)))
+    weights.interpolate(training.interpolate)
     weights.restore()
     model.eval()
     return Outcome(state.step, state.best, state.best_step, reason)
@@ -156,13 +150,13 @@ def _step(
         weights.collect()
         parts.append(part.item())
     loss = _sum(accelerator, math.fsum(parts))
-    norm = _reduce_and_clip(accelerator, weights, training.clip)
+    norm = _reduce_and_clip(accelerator, weights, training)
     if not math.isfinite(loss) or not math.isfinite(norm):
         bad = [row for group, part in zip(groups, parts, strict=True) if not math.isfinite(part) for row in group]
         ids = ", ".join(course.items[row].id for row in (bad or mine)[:SHOWN_IDS])
         raise DivergedError(
             f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
-            f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {course.learning_rate:g})"
+            f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {training.learning_rate or course.method.learning_rate:g})"
         )
     rate = set_rates(optimizer, schedule_factor(step, steps, training, warmup=course.method.warmup))
     optimizer.step()
@@ -175,13 +169,15 @@ def _step(
         course.log("clock.jsonl", {"step": step + 1, "seconds": seconds, "tokens": sum(tokens[row] for row in rows)})
 
 
-def _reduce_and_clip(accelerator: Accelerator, weights: Weights, limit: float) -> float:
+def _reduce_and_clip(accelerator: Accelerator, weights: Weights, training: Training) -> float:
     """Sum the gradients over processes, scale them to the largest allowed norm, return the norm before."""
+    limit = training.clip
     gradients = weights.gradients()
     if accelerator.num_processes > 1:
         flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
+    weights.pull(training.l2_start)
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
     if norm > limit:
         torch._foreach_mul_(gradients, limit / norm)

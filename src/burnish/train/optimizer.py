@@ -3,10 +3,14 @@
 import math
 import re
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
+from transformers.optimization import Adafactor
 
+from burnish.errors import RecipeError
 from burnish.methods import Method
 from burnish.train.settings import Training
 
@@ -36,15 +40,19 @@ def build_optimizer(
     training: Training,
     method: Method,
     *,
-    learning_rate: float,
     fresh: tuple[str, ...],
-) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) over groups that share a rate and a weight decay.
+) -> torch.optim.Optimizer:
+    """Return an optimizer over groups that share a rate and a weight decay.
+
+    AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) keeps 8 bytes a weight; with moments of 8 bits (Dettmers et al.
+    2022, arXiv 2110.02861, by bitsandbytes) 2; Adafactor (Shazeer & Stern 2018, arXiv 1804.04235), without momentum
+    and without rates that follow the weights' size, next to nothing for a matrix.
 
     New parts have their own rate; with `layer_decay` the rate falls from the top layer to the embeddings
     (ULMFiT, Howard & Ruder 2018, arXiv 1801.06146); norms, biases and vectors are not decayed.
     """
     depths, layers = layer_depths(names)
+    learning_rate = training.learning_rate or method.learning_rate
     head_rate = training.head_learning_rate or max(learning_rate, min(HEAD_FACTOR * learning_rate, HEAD_LIMIT))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight, depth in zip(names, weights, depths, strict=True):
@@ -57,14 +65,36 @@ def build_optimizer(
         rate *= method.rate_factor(name)
         decay = 0.0 if weight.ndim < 2 or _UNDECAYED.search(name) else training.weight_decay
         groups.setdefault((rate, decay), []).append(weight)
-    return torch.optim.AdamW(
+    return _made(
+        training.optimizer,
         [
             {"params": members, "lr": rate, "full_rate": rate, "weight_decay": decay}
             for (rate, decay), members in groups.items()
         ],
-        betas=(0.9, 0.999),
-        fused=True,
     )
+
+
+def _made(kind: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Return the optimizer of this kind.
+
+    Raises:
+        RecipeError: it comes from a library that is not installed.
+    """
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
+    if kind == "adafactor":
+        lean: Any = Adafactor
+        chosen: torch.optim.Optimizer = lean(groups, scale_parameter=False, relative_step=False, warmup_init=False)
+        return chosen
+    try:
+        library: Any = import_module("bitsandbytes.optim")
+    except ImportError as error:
+        raise RecipeError(
+            "training.optimizer: adamw_8bit needs the library bitsandbytes, which is not installed: "
+            "pip install 'burnish[8bit]'; or use adafactor"
+        ) from error
+    made: torch.optim.Optimizer = library.AdamW8bit(groups, betas=(0.9, 0.999))
+    return made
 
 
 def layer_depths(names: Sequence[str]) -> tuple[list[int | None], int]:

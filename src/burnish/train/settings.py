@@ -16,9 +16,12 @@ class Training(Spec):
     learning_rate: float | None = Field(default=None, gt=0)  # None: the method's own
     head_learning_rate: float | None = Field(default=None, gt=0)  # new parts; None: 10 × the rate, at most 1e-3
     layer_decay: float = Field(default=1.0, gt=0, le=1)  # the rate of each layer below is multiplied by this
+    optimizer: Literal["adamw", "adafactor", "adamw_8bit"] = "adamw"  # the others keep less for each weight
     weight_decay: float = Field(default=0.01, ge=0)  # not on norms and biases
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float | None = Field(default=None, ge=0, le=1)  # share of the steps; None: the method's own
+    l2_start: float = Field(default=0.0, ge=0)  # pull of each weight to where it started (L2-SP), against forgetting
+    interpolate: float = Field(default=1.0, gt=0, le=1)  # at the end: start + share · (trained - start) (WiSE-FT)
     clip: float = Field(default=1.0, gt=0)  # largest norm of the gradient
     dropout: float | None = Field(default=None, ge=0, lt=1)  # None: as the model says
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: what a timing of this chip's GEMM favours

@@ -13,8 +13,11 @@ class Weights:
     all micro-batches are added up in fp32, and each step writes the rounded result back.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        """Take the fp32 weights of the model, then cast the whole model once."""
+    def __init__(self, model: nn.Module, dtype: torch.dtype, *, keep_start: bool = False) -> None:
+        """Take the fp32 weights of the model, then cast the whole model once.
+
+        keep_start: remember them, for `pull` and `interpolate`.
+        """
         trainable = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         self._rounded = dtype != torch.float32
         self.names = [name for name, _ in trainable]
@@ -26,6 +29,7 @@ class Weights:
         for weight in model.parameters():  # not buffers: rotary frequencies would lose the places of far tokens
             weight.data = weight.data.to(dtype)
         self._working = [weight for _, weight in trainable]
+        self._start = [master.detach().clone() for master in self.masters] if keep_start else self.masters
         for master in self.masters:
             master.grad = torch.zeros_like(master)
 
@@ -45,6 +49,19 @@ class Weights:
                 if weight.grad is not None and master.grad is not None:
                     master.grad.add_(weight.grad)
                     weight.grad = None
+
+    @torch.no_grad()
+    def pull(self, strength: float) -> None:
+        """Add the gradient of strength/2 · |w - start|² (L2-SP, Li et al. 2018, arXiv 1802.01483)."""
+        for master, start in zip(self.masters, self._start, strict=True):
+            if strength and master.grad is not None:
+                master.grad.add_(master - start, alpha=strength)
+
+    @torch.no_grad()
+    def interpolate(self, share: float) -> None:
+        """Go back towards the start, whose share is 1 - share (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903)."""
+        if share < 1:
+            self.load([start.lerp(master, share) for master, start in zip(self.masters, self._start, strict=True)])
 
     def clear(self) -> None:
         """Set the gradients to zero."""
