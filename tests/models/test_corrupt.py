@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from numpy.random import PCG64, Generator
@@ -66,7 +67,7 @@ def test_what_was_left_out_can_be_put_back(length: int, seed: int):
     assert len(seen) == length - left_out + spans
     assert [token for token in seen if token in SENTINELS] == list(SENTINELS[:spans])
     assert [token for token in target if token in SENTINELS] == list(SENTINELS[:spans])
-    assert seen[0] == ids[0]
+    assert all(not {a, b} <= {*SENTINELS} for a, b in pairwise(seen))  # two spans never touch
     parts: dict[int, list[int]] = {}
     for token in target:
         if token in SENTINELS:
@@ -76,6 +77,15 @@ def test_what_was_left_out_can_be_put_back(length: int, seed: int):
     assert all(parts.values())
     back = [found for token in seen for found in parts.get(token, [token])]
     assert back == ids
+
+
+@pytest.mark.parametrize("length", [2, 5, 12, 30])
+def test_any_place_can_be_left_out(length: int):
+    ids = IDS[:length]
+    found: set[int] = set()
+    for seed in range(300):
+        found.update(leave_out_spans(ids, sentinels=SENTINELS, draw=draw(seed))[1])
+    assert found - {*SENTINELS} == set(ids)
 
 
 def test_every_way_to_cut_is_equally_likely():

@@ -49,20 +49,22 @@ def span_counts(tokens: int) -> tuple[int, int]:
 def leave_out_spans(ids: Sequence[int], *, sentinels: Sequence[int], draw: Generator) -> tuple[list[int], list[int]]:
     """Return what the encoder reads and what the decoder writes (Raffel et al. 2020, arXiv 1910.10683).
 
-    Kept and left-out stretches take turns, from a kept one to a left-out one. Each left-out stretch is a sentinel in
-    the input; the target has each sentinel followed by what stood there. Neither holds an end token.
+    Each left-out stretch is a sentinel in the input; the target has each sentinel followed by what stood there.
+    Neither holds an end token. Kept and left-out stretches take turns. Unlike in T5's code, either may come first and
+    last: with one span, which is all that a short text has, the end of the text would be left out each time.
     """
     left_out, spans = span_counts(len(ids))
-    kept = _parts(len(ids) - left_out, spans, draw)
+    kept = _parts(len(ids) - left_out + 2, spans + 1, draw)
+    kept[0], kept[-1] = kept[0] - 1, kept[-1] - 1  # the outer two may be empty
     gone = _parts(left_out, spans, draw)
     seen: list[int] = []
     target: list[int] = []
     place = 0
-    for sentinel, stays, goes in zip(sentinels, kept, gone, strict=False):
+    for sentinel, stays, goes in zip(sentinels[:spans], kept[:-1], gone, strict=True):
         seen += [*ids[place : place + stays], sentinel]
         target += [sentinel, *ids[place + stays : place + stays + goes]]
         place += stays + goes
-    return seen, target
+    return [*seen, *ids[place:]], target
 
 
 def _parts(total: int, parts: int, draw: Generator) -> list[int]:

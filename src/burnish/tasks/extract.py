@@ -16,10 +16,11 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.metrics import Metric
 from burnish.models.load import load_span_reader
 from burnish.models.packing import micro_batches
-from burnish.models.padding import network_inputs, pad_right
+from burnish.models.padding import longest_input, network_inputs, pad_right
 from burnish.models.save import save_network
 from burnish.records import Extraction, Record, Span
-from burnish.tasks import Built, Encoded, Task
+from burnish.retrievers import Progress
+from burnish.tasks import Built, Encoded, Task, refuse_predictions
 
 PASS_TOKENS = 8192  # padded tokens in one forward pass where no gradient is needed
 ROWS_A_CALL = 1000  # whose windows are held at once with the places of all their tokens
@@ -84,7 +85,9 @@ class Extract(Task):
 
     record: ClassVar[type[Record]] = Extraction
 
-    metric: Metric = Field(default_factory=lambda: Metric.read("token_f1"))  # of the dev rows; no answer is ""
+    metrics: tuple[Metric, ...] = Field(
+        default_factory=lambda: tuple(map(Metric.read, ("token_f1", "exact_match"))), min_length=1
+    )
     max_tokens: int = Field(default=384, ge=8)  # of a window
     overlap: int = Field(default=128, ge=0)  # tokens of the context that two neighbouring windows share
     question_tokens: int = Field(default=64, ge=1)  # a longer question is cut at the end, and counted
@@ -113,8 +116,7 @@ class Extract(Task):
             ModelError: the model cannot read so many tokens at once.
         """
         found = load_span_reader(model, dtype=torch.float32, seed=seed)
-        places = found.model.config.to_dict().get("max_position_embeddings") or found.tokenizer.model_max_length
-        longest = int(min(places, found.tokenizer.model_max_length))
+        longest = longest_input(found.model, found.tokenizer)
         if self.max_tokens > longest:
             raise ModelError(
                 f"{model}: windows of {self.max_tokens} tokens are asked for, and this model reads at most {longest}"
@@ -188,17 +190,21 @@ class Extract(Task):
             lines.append(f"{built.tokenizer.decode(item.text)} → {repr(answer) if item.end else 'no answer'}")
         return [*lines, f"{len(items)} windows, {empty} of them without an answer"]
 
-    @property
-    def dev_label(self) -> str:
-        """The metric's name."""
-        return self.metric.label
+    def predictions(
+        self, model: nn.Module, built: Built, rows: Sequence[Extraction], *, reads: str, progress: Progress
+    ) -> list[Any]:
+        """Return the answer to each row's question, an empty text where there is none.
 
-    def dev_score(self, model: nn.Module, built: Built, rows: Sequence[Extraction]) -> float:
-        """Return the metric over the rows; where there is no answer, the right one is an empty text."""
-        return self.metric.value(self.predict(model, built, rows), self.references(rows))
+        Raises:
+            DataError: another kind is asked for.
+        """
+        if reads != "answers":
+            refuse_predictions(self, reads)
+        progress("answering", 0, 1)
+        return list(self.predict(model, built, rows))
 
-    def references(self, rows: Sequence[Extraction]) -> list[tuple[str, ...]]:
-        """Return the right answers of each row, in the form that metrics compare with."""
+    def references(self, rows: Sequence[Extraction]) -> list[Any]:
+        """Return the right answers of each row; where there are none, the right one is an empty text."""
         return [tuple(span.text for span in row.answers) or ("",) for row in rows]
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
