@@ -85,7 +85,8 @@ def test_a_label_that_is_not_in_the_list_names_row_and_near_miss(tmp_path: Path,
 
 def test_a_missing_file_and_a_row_that_is_not_json_have_their_place(tmp_path: Path, burnish: Burnish) -> None:
     path = recipe(tmp_path, data="{train: trian.jsonl}")
-    refused(burnish("train", path, cwd=tmp_path), "trian.jsonl: there is no such file or folder. Did you mean 'train.jsonl'?")
+    missing = "trian.jsonl: there is no such file or folder. Did you mean 'train.jsonl'?"
+    refused(burnish("train", path, cwd=tmp_path), missing)
     path = recipe(tmp_path)
     (tmp_path / "train.jsonl").write_text('{"id": "1", "text": "cat", "label"\n{"id": "2", "txt": "dog"}\n')
     done = burnish("train", path, cwd=tmp_path)
@@ -139,7 +140,8 @@ def test_leaks_are_listed_and_counted(tmp_path: Path, burnish: Burnish) -> None:
 
 def test_parts_are_listed_one_line_each(tmp_path: Path, burnish: Burnish) -> None:
     done = burnish("list", "methods", cwd=tmp_path)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["adapters", "bitfit", "full", "head", "ia3", "lora", "prefix", "prompt"]
+    names = ["adapters", "bitfit", "full", "head", "ia3", "lora", "prefix", "prompt"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == names
     refused(burnish("list", "methdos", cwd=tmp_path), "Did you mean 'methods'?")
 
 

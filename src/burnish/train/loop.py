@@ -154,9 +154,10 @@ def _step(
     if not math.isfinite(loss) or not math.isfinite(norm):
         bad = [row for group, part in zip(groups, parts, strict=True) if not math.isfinite(part) for row in group]
         ids = ", ".join(course.items[row].id for row in (bad or mine)[:SHOWN_IDS])
+        rate = training.learning_rate or course.method.learning_rate
         raise DivergedError(
             f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
-            f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {training.learning_rate or course.method.learning_rate:g})"
+            f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {rate:g})"
         )
     rate = set_rates(optimizer, schedule_factor(step, steps, training, warmup=course.method.warmup))
     optimizer.step()
