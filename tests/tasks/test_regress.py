@@ -109,9 +109,10 @@ def test_an_adapters_head_is_saved_in_the_rows_unit(bert: str, tmp_path: Path):
     expected = TASK.predict(model.eval(), items)
     TASK.save(model, built, tmp_path / "model")
     assert outside(tmp_path / "model", PAIRS) == pytest.approx(expected, rel=1e-5)
-    kept = TASK.build(bert)
     assert TASK.predict(model, items) == expected
-    assert kept.fresh == ("classifier.",)
+    again = TASK.build(str(tmp_path / "model"))
+    assert again.fresh == ("classifier.",)
+    assert TASK.predict(again.model.eval(), TASK.encode(PAIRS, again).items) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_head_without_a_bias_is_scaled_and_not_shifted(llama: str, tmp_path: Path):

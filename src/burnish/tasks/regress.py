@@ -94,7 +94,8 @@ class Regress(Task):
         else:
             mean, spread = known.get("target_mean", 0.0), known.get("target_std") or 1.0
             _rescale(head, weight=1 / spread, bias=-mean / spread)
-            fresh = (f"{name.split('.')[0]}.",)  # an adapter must save it: it goes into the rows' unit again
+            head_name = name.removeprefix("base_model.model.").split(".")[0]  # PEFT's prefix, of an adapter's folder
+            fresh = (f"{head_name}.",)  # an adapter must save it: it goes into the rows' unit again
         config.target_mean, config.target_std = mean, spread
         return Built(found.model, found.tokenizer, fresh=fresh)
 
