@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import nn
 
+from burnish.evaluation.bertscore import bertscore
 from burnish.evaluation.corpus import metric_difference, metric_interval
 from burnish.metrics import Metric
+from burnish.metrics.bertscore import Bertscore
 from burnish.records import Record
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Task
@@ -33,7 +35,11 @@ def evaluate(
     for metric in task.metrics:
         if metric.reads not in predictions:
             predictions[metric.reads] = task.predictions(model, built, rows, reads=metric.reads, progress=progress)
-        found = metric_interval(metric, predictions[metric.reads], references, groups=groups, seed=seed)
+        ready = metric
+        if isinstance(metric, Bertscore):  # needs an encoder of its own, so its scores are kept
+            ready = _Given(shown=metric.label)
+            predictions[_key(metric)] = bertscore(metric, predictions[metric.reads], references).scores
+        found = metric_interval(ready, predictions[_key(metric)], references, groups=groups, seed=seed)
         scores[metric.label] = asdict(found)
     return Evaluated(predictions, scores)
 
@@ -45,8 +51,9 @@ def differences(
     references, groups = task.references(rows), [row.group for row in rows]
 
     def compared(metric: Metric) -> dict[str, float]:
-        mine, other = ours.predictions[metric.reads], theirs.predictions[metric.reads]
-        return asdict(metric_difference(metric, mine, other, references, groups=groups, seed=seed))
+        mine, other = ours.predictions[_key(metric)], theirs.predictions[_key(metric)]
+        ready = _Given(shown=metric.label) if isinstance(metric, Bertscore) else metric
+        return asdict(metric_difference(ready, mine, other, references, groups=groups, seed=seed))
 
     return {metric.label: compared(metric) for metric in task.metrics}
 
@@ -57,6 +64,25 @@ def prediction_lines(evaluated: Evaluated, rows: Sequence[Record]) -> list[dict[
         {"id": row.id, **{kind: _plain(found[place]) for kind, found in evaluated.predictions.items()}}
         for place, row in enumerate(rows)
     ]
+
+
+class _Given(Metric):
+    """The mean of scores that are there already."""
+
+    shown: str
+    bounds: ClassVar[tuple[float, float]] = Bertscore.bounds
+
+    @property
+    def label(self) -> str:
+        return self.shown
+
+    def score(self, predictions: Sequence[float], references: Sequence[Any]) -> list[float]:  # noqa: ARG002
+        return [*predictions]
+
+
+def _key(metric: Metric) -> str:
+    """Return where a metric's predictions are kept: by kind, or by name where they are its scores."""
+    return metric.label if isinstance(metric, Bertscore) else metric.reads
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.recipe import Recipe
 from burnish.train.batches import rows_of_step, step_count
 from burnish.train.check import require_trainable
+from burnish.train.fused import fuse
 
 MEBI = 2**20
 
@@ -25,6 +26,7 @@ def estimate(recipe: Recipe, rows: Sequence[Any]) -> list[str]:
     tokens = [item.tokens for item in encoded.items]
     steps = step_count(len(tokens), batch=training.batch, epochs=training.epochs)
     allow_faster_fp32()
+    fuse(model)
     dtype = chosen_dtype(training.precision)
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)

@@ -24,6 +24,7 @@ from burnish.tasks import Item, Task
 from burnish.train.batches import rows_of_step, step_count
 from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints, State
+from burnish.train.fused import fuse
 from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates, start_shares
 from burnish.train.processes import agreed_dtype
 from burnish.train.settings import Training
@@ -84,6 +85,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     training = course.training
     model.to(accelerator.device)
     allow_faster_fp32()
+    fuse(model)
     if training.dropout is not None:
         set_dropout(model, training.dropout)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
@@ -142,7 +144,7 @@ def _step(
     units = _sum(accelerator, sum(task.count(batch) for batch in batches))
 
     model.train()
-    torch.manual_seed(hash((course.seed, step, accelerator.process_index)) & 0xFFFFFFFF)  # dropout: a function of step
+    torch.manual_seed(hash((course.seed, step)) & 0xFFFFFFFF)  # dropout and hidden tokens: a function of the step
     parts = []
     for batch in batches:
         part = task.total_loss(model, batch) / units
