@@ -17,6 +17,7 @@ class PromptFormat(Spec):
     instruction: str = "Answer the question from the passages. Reply with the answer alone."
     bare_instruction: str = "Answer the question. Reply with the answer alone."
     ask: str = "{question}"  # how a question is put: `{question}` stands for it
+    question_first: bool = False  # before its passages, which a causal model then reads with it in mind
     passages: int = 5
     passage_words: int = 60
 
@@ -36,7 +37,8 @@ class PromptFormat(Spec):
     def turn(self, question: str, passages: Sequence[Chunk]) -> str:
         """Return the text of one user's turn: the passages, then the question."""
         shown = [f"[{place}] {self.piece(chunk)}" for place, chunk in enumerate(passages[: self.passages], start=1)]
-        return "\n\n".join([*shown, self.ask.replace("{question}", question)])
+        asked = self.ask.replace("{question}", question)
+        return "\n\n".join([asked, *shown] if self.question_first else [*shown, asked])
 
     def piece(self, chunk: Chunk) -> str:
         """Return a passage as the prompt shows it: its title, a line end, and the first words of its text."""

@@ -35,12 +35,12 @@ class FusedLinear(lora.Linear):
 
     def _is_plain(self, x: Tensor) -> bool:
         """Tell whether the one adapter is on, and nothing else is to be computed."""
-        base, down = self.get_base_layer(), self.lora_A[DEFAULT] if DEFAULT in self.lora_A else None
+        if self.active_adapters != [DEFAULT] or DEFAULT not in self.lora_A:
+            return False
+        base, down = self.get_base_layer(), self.lora_A[DEFAULT]
         return (
-            down is not None
-            and not self.disable_adapters
+            not self.disable_adapters
             and not self.merged
-            and self.active_adapters == [DEFAULT]
             and not self.use_dora.get(DEFAULT, False)
             and not (self.training and isinstance(self.lora_dropout[DEFAULT], nn.Dropout))
             and not base.weight.requires_grad
