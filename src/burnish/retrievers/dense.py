@@ -32,7 +32,7 @@ class Dense(Retriever):
             ids.setdefault(encoder.format.passage(chunk.title, chunk.text), []).append(chunk.id)
         texts = [*reversed(ids)]  # of equal scores the later row comes first
         kept = cache / f"{encoder.fingerprint()}-{fingerprint(*texts)}"
-        if not kept.is_dir():
+        if not (kept / "notes.json").is_file():
             vectors, cut = encoder.encode(
                 texts,
                 max_tokens=encoder.format.passage_tokens,
