@@ -12,7 +12,7 @@ from burnish.errors import DataError, RunError
 from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
 from burnish.records import Record, records_fingerprint
 from burnish.retrievers import Progress
-from burnish.run import Run, locked, new_folder
+from burnish.run import Run, locked, new_folder, write_json
 from burnish.steps.evaluate import of_model, write_evaluation
 from burnish.tasks import Built
 from burnish.text import fingerprint
@@ -22,6 +22,11 @@ from burnish.train.loop import Course, Outcome, Watch, fit
 from burnish.train.processes import processes
 
 Say = Callable[[str], None]
+Heard = Callable[[int, float], None]  # a step and the dev score after it, higher is better
+
+
+class Pruned(Exception):  # noqa: N818 (it is no fault)
+    """Raised by who hears the dev scores: this run is not worth going on with, and the message says why."""
 
 
 class Rows(NamedTuple):
@@ -32,8 +37,12 @@ class Rows(NamedTuple):
     test: list[Record]
 
 
-def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress) -> Run:
-    """Train the recipe's model in a new run folder, and score it on the test rows if there are any."""
+def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: Heard | None = None) -> Run:
+    """Train the recipe's model in a new run folder, and score it on the test rows if there are any.
+
+    heard: called after each dev evaluation. Where it raises `Pruned`, the run ends there: its manifest says `pruned`
+    and why, its logs stay, its checkpoints go, and the error is passed on.
+    """
     rows = _rows(recipe)
     recipe = recipe.model_copy(update={"task": recipe.task.settled(rows.train)})
     group = processes()
@@ -41,11 +50,11 @@ def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress) -> Run:
         if group.is_main_process:
             Run.create(folder, recipe=to_yaml(recipe), manifest={"seed": recipe.seed, "rows": len(rows.train)})
         group.wait_for_everyone()
-        return _train(recipe, Run.open(folder), rows, say=say, progress=progress)
+        return _train(recipe, Run.open(folder), rows, say=say, progress=progress, heard=heard)
 
 
-def resume(folder: Path, *, say: Say, progress: Progress) -> Run:
-    """Go on with a run that was stopped, from its newest good checkpoint.
+def resume(folder: Path, *, say: Say, progress: Progress, heard: Heard | None = None) -> Run:
+    """Go on with a run that was stopped, from its newest good checkpoint; heard: as in `train`.
 
     Raises:
         RunError: the run is finished.
@@ -55,7 +64,15 @@ def resume(folder: Path, *, say: Say, progress: Progress) -> Run:
         raise RunError(f"{folder}: this run is finished; its model is in {folder / 'model'}")
     recipe = read_recipe(folder / "recipe.yaml", Recipe)
     with locked(folder) if processes().is_main_process else nullcontext():
-        return _train(recipe, run, _rows(recipe), say=say, progress=progress)
+        return _train(recipe, run, _rows(recipe), say=say, progress=progress, heard=heard)
+
+
+def trained(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: Heard | None = None) -> Run:
+    """Return the run in this folder: as it stands where it came to an end, resumed where it was stopped, else new."""
+    if not (folder / "manifest.json").is_file():
+        return train(recipe, folder, say=say, progress=progress, heard=heard)
+    run = Run.open(folder)
+    return run if run.manifest["status"] != "started" else resume(folder, say=say, progress=progress, heard=heard)
 
 
 def _rows(recipe: Recipe) -> Rows:
@@ -63,7 +80,7 @@ def _rows(recipe: Recipe) -> Rows:
     return Rows(*(recipe.data.rows(side, recipe.task.record) for side in SIDES))
 
 
-def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress) -> Run:
+def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress, heard: Heard | None) -> Run:
     """Build, adapt, audit, fit, save, score.
 
     Raises:
@@ -93,6 +110,8 @@ def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress
         run.append(name, line)
         if name == "log.jsonl":
             progress(f"training ({task.kind})", int(str(line["step"])), int(str(line["of"])))
+        if name == "dev.jsonl" and heard:
+            heard(int(str(line["step"])), float(str(line["value"])))
 
     course = Course(
         task=task,
@@ -107,7 +126,7 @@ def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress
         rewind=run.rewind if group.is_main_process else lambda _: None,
         watch=Watch(task.dev_label, lambda: task.dev_score(model, built, rows.dev)) if rows.dev else None,
     )
-    outcome = fit(model, course)
+    outcome = _fitted(model, course, run)
     if outcome.reason:
         say(outcome.reason)
     if group.is_main_process:
@@ -118,6 +137,20 @@ def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress
         run.finish(trainable=trainable, parameters=parameters, notes=encoded.notes, **_facts(outcome))
     group.wait_for_everyone()
     return run
+
+
+def _fitted(model: Any, course: Course, run: Run) -> Outcome:
+    """Fit the model; a run that is pruned says so in its manifest.
+
+    Raises:
+        Pruned: who hears the dev scores raised it.
+    """
+    try:
+        return fit(model, course)
+    except Pruned as reason:
+        course.checkpoints.clear()
+        write_json(run.folder / "manifest.json", {**run.manifest, "status": "pruned", "stopped_early": str(reason)})
+        raise
 
 
 def _save(run: Run, task: Any, model: Any, built: Built) -> None:
