@@ -43,7 +43,7 @@ def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: 
     heard: called after each dev evaluation. Where it raises `Pruned`, the run ends there: its manifest says `pruned`
     and why, its logs stay, its checkpoints go, and the error is passed on.
     """
-    rows = _rows(recipe)
+    rows = read_sides(recipe)
     recipe = recipe.model_copy(update={"task": recipe.task.settled(rows.train)})
     group = processes()
     with locked(folder) if group.is_main_process else nullcontext():
@@ -64,7 +64,7 @@ def resume(folder: Path, *, say: Say, progress: Progress, heard: Heard | None = 
         raise RunError(f"{folder}: this run is finished; its model is in {folder / 'model'}")
     recipe = read_recipe(folder / "recipe.yaml", Recipe)
     with locked(folder) if processes().is_main_process else nullcontext():
-        return _train(recipe, run, _rows(recipe), say=say, progress=progress, heard=heard)
+        return _train(recipe, run, read_sides(recipe), say=say, progress=progress, heard=heard)
 
 
 def trained(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: Heard | None = None) -> Run:
@@ -75,7 +75,7 @@ def trained(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard
     return run if run.manifest["status"] != "started" else resume(folder, say=say, progress=progress, heard=heard)
 
 
-def _rows(recipe: Recipe) -> Rows:
+def read_sides(recipe: Recipe) -> Rows:
     """Read the rows before anything is created, so that a faulty file leaves no trace."""
     return Rows(*(recipe.data.rows(side, recipe.task.record) for side in SIDES))
 
