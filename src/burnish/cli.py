@@ -103,6 +103,82 @@ def evaluate(
 
 
 @app.command()
+def methods(
+    recipe: RecipePath,
+    run: RunFolder = None,
+    overrides: Overrides = None,
+    only: Annotated[str, typer.Option(help="Methods to compare, separated by commas; by default all.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each method.")] = 1,
+) -> None:
+    """Compare methods on your own rows: score with interval, trainable weights, seconds, memory, size on disk."""
+    from burnish.methods import Method
+    from burnish.recipe import Recipe, read_recipe
+    from burnish.terminal import Screen, methods_table
+
+    settings = read_recipe(recipe, Recipe, overrides or [])
+    names = [name.strip() for name in only.split(",") if name.strip()] or Method.names()
+    for name in names:
+        Method.named(name)
+    folder = run or Path("runs") / f"{recipe.stem}-methods"
+    with Screen() as screen:
+        from burnish.steps.methods import methods as step
+
+        found = step(settings, folder, names=names, seeds=seeds, say=screen.say, progress=screen.progress)
+    screen.show(methods_table(found))
+    screen.show(f"{folder / 'methods.json'} · {folder / 'methods.svg'}")
+
+
+@app.command()
+def tune(
+    recipe: RecipePath,
+    run: RunFolder = None,
+    overrides: Overrides = None,
+    trials: Annotated[int, typer.Option(min=1, help="How many settings to try, the recipe's own among them.")] = 12,
+    probe: Annotated[bool, typer.Option("--probe", help="Try three learning rates for a short while instead.")] = False,
+) -> None:
+    """Search a training recipe's settings by dev score; ends with a table and best.yaml."""
+    from burnish.recipe import Recipe, read_recipe
+    from burnish.terminal import Screen, tune_table
+
+    settings = read_recipe(recipe, Recipe, overrides or [])
+    folder = run or Path("runs") / f"{recipe.stem}-{'probe' if probe else 'tune'}"
+    with Screen() as screen:
+        from burnish.steps.probe import probe as short
+        from burnish.steps.tune import tune as search
+
+        if probe:
+            found = short(settings, folder, say=screen.say, progress=screen.progress)
+        else:
+            found = search(settings, folder, trials=trials, say=screen.say, progress=screen.progress)
+    screen.show(tune_table(found))
+    screen.show(found["sentence"])
+    screen.show(f"{folder / 'best.yaml'} · {folder / 'tune.json'}")
+
+
+@app.command()
+def curve(
+    recipe: RecipePath,
+    run: RunFolder = None,
+    overrides: Overrides = None,
+    shares: Annotated[str, typer.Option(help="Percents of the training rows, rising.")] = "10,25,50,100",
+) -> None:
+    """Train on growing shares of the labels: would more of them help?"""
+    from burnish.recipe import Recipe, read_recipe
+    from burnish.terminal import Screen, curve_table
+
+    settings = read_recipe(recipe, Recipe, overrides or [])
+    folder = run or Path("runs") / f"{recipe.stem}-curve"
+    with Screen() as screen:
+        from burnish.steps.curve import curve as step
+        from burnish.steps.curve import read_shares
+
+        found = step(settings, folder, shares=read_shares(shares), say=screen.say, progress=screen.progress)
+    screen.show(curve_table(found))
+    screen.show(found["sentence"])
+    screen.show(f"{folder / 'curve.svg'} · {folder / 'curve.json'}")
+
+
+@app.command()
 def ask(
     run: Annotated[Path, typer.Argument(help="The folder of a finished ladder.", show_default=False)],
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from burnish.evaluation.trade import HEADINGS, cells
 from burnish.text import printable
 
 
@@ -108,6 +109,45 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
             cells += [_bounded(found["before"][label]), f"{gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"]
             cells += [f"{gain['p']:.4f}"]
         table.add_row(*map(Text, cells))
+    return table
+
+
+def methods_table(found: Mapping[str, Any]) -> Table:
+    """Return a comparison of methods as a table."""
+    table = Table(title=Text(f"{found['task']}, {found['model']}"), title_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("method", "score") else "right")
+    for row in found["rows"]:
+        table.add_row(*map(Text, cells(row)))
+    return table
+
+
+def tune_table(found: Mapping[str, Any]) -> Table:
+    """Return a search, or a probe, as a table: every trial with its settings, and the best one marked."""
+    title = f"{'probe' if found['kind'] == 'probe' else 'search'} by dev {found['metric']} of {found['dev_rows']} rows"
+    table = Table(title=Text(title), title_justify="left")
+    names = list(found["trials"][0]["settings"])
+    for heading in ("trial", *names, "dev", "state", "seconds"):
+        table.add_column(heading, justify="left" if heading == "state" else "right")
+    for trial in found["trials"]:
+        mark = "*" if trial["trial"] == found["best"] else ""
+        settings = ["default" if value is None else f"{value:g}" for value in trial["settings"].values()]
+        dev = "" if trial["dev"] is None else f"{trial['dev']:.3f}"
+        cells = [f"{mark}{trial['trial']}", *settings, dev, trial["state"], f"{trial['seconds']:.0f}"]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def curve_table(found: Mapping[str, Any]) -> Table:
+    """Return a learning curve as a table: every share of the rows with its scores."""
+    table = Table(title=Text(f"learning curve on {found['test_rows']} test rows"), title_justify="left")
+    labels = list(found["points"][0]["scores"])
+    for heading in ("share", "rows", "steps", *labels, "seconds"):
+        table.add_column(Text(heading), justify="left" if heading in labels else "right")
+    for point in found["points"]:
+        scores = [_bounded(point["scores"][label]) for label in labels]
+        cells = [f"{point['share']:g} %", f"{point['rows']:,}", f"{point['steps']:,}", *scores]
+        table.add_row(*map(Text, [*cells, f"{point['seconds']:.0f}"]))
     return table
 
 

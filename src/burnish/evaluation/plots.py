@@ -16,7 +16,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from burnish.evaluation.folder import Rung, Training
 
@@ -104,6 +104,75 @@ def training_panel(training: Training) -> str:
         return _svg(figure, f"Loss and dev score while {training.name} was trained")
 
 
+def scatter_file(points: Sequence[tuple[float, float, float, float, str]], *, across: str, up: str) -> str:
+    """Draw named points with their intervals, on a logarithmic axis across, as an SVG file of its own, on white.
+
+    points: each (x, y, low, high, name), x above 0.
+    """
+    with _figure(WIDTH * 1.2, 3.6) as figure:
+        axes = _axes(figure, top=0.3, bottom=0.55, left=0.6, width=WIDTH * 1.2 - 1.1)
+        for x, y, low, high, name in points:
+            axes.plot([x, x], [low, high], color=PLAIN, linewidth=1.4, solid_capstyle="butt")
+            axes.plot([x], [y], color=ACCENT, marker="D", markersize=5)
+            axes.annotate(name, (x, y), xytext=(7, 0), textcoords="offset points", verticalalignment="center")
+        axes.set_xscale("log")
+        axes.margins(x=0.12, y=0.08)
+        axes.grid(axis="both")
+        axes.tick_params(length=0)
+        axes.set_xlabel(across)
+        axes.set_title(up, loc="left", fontsize=9.5, color=INK, pad=5)
+        inside = _svg(figure, f"{up} against {across}", paper=True)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{inside}\n'
+
+
+def curve_file(
+    points: Sequence[tuple[float, float, float, float]],
+    *,
+    line: Sequence[tuple[float, float]],
+    doubled: tuple[float, float, float, float] | None,
+    title: str,
+) -> str:
+    """Draw a learning curve over a logarithmic axis of training rows as an SVG file of its own, on white.
+
+    points: each (rows, value, low, high). line: (rows, value) of the law through them, and `doubled` where it leads at
+    twice the rows; both empty where no law is known.
+    """
+    with _figure(WIDTH * 1.1, 3.4) as figure:
+        axes = _axes(figure, top=0.34, bottom=0.86, left=0.55, width=WIDTH * 1.1 - 0.8)
+        axes.plot(*zip(*(line or [(points[0][0], points[0][1])]), strict=True), color=MUTED, linewidth=1)
+        marks = [(point, PLAIN, "o", "-") for point in points]
+        marks += [(doubled, ACCENT, "D", "--")] if doubled else []
+        for (rows, value, low, high), colour, marker, style_of in marks:
+            axes.plot([rows, rows], [low, high], color=colour, linewidth=1.8, linestyle=style_of)
+            axes.plot([rows], [value], color=colour, marker=marker, markersize=5.5)
+        axes.set_xscale("log")
+        sizes = [mark[0][0] for mark in marks]
+        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.margins(x=0.06, y=0.1)
+        axes.grid(axis="y")
+        axes.tick_params(length=0)
+        axes.spines["bottom"].set_visible(True)
+        axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=6)
+        axes.set_xlabel("training rows")
+        _draw_marks(
+            figure,
+            [
+                Line2D([], [], color=PLAIN, marker="o", markersize=5.5, linewidth=1.8, label="measured"),
+                *([Line2D([], [], color=MUTED, linewidth=1, label="power law")] if line else []),
+                *(
+                    [Line2D([], [], color=ACCENT, marker="D", markersize=5, linestyle="--", label="twice the rows")]
+                    if doubled
+                    else []
+                ),
+            ],
+            left=0.2,
+        )
+        inside = _svg(figure, f"{title} against training rows, with 95 % intervals", paper=True)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{inside}\n'
+
+
 def smoothed(values: Sequence[float]) -> list[float]:
     """Return the mean of each value and its neighbours, about 1/15 of all; at the ends, of those that there are."""
     sums = [0.0, *accumulate(values)]
@@ -170,6 +239,11 @@ def _draw_legend(figure: Figure, rungs: Sequence[Rung], *, left: float = 0.0) ->
         marks.append(
             Line2D([], [], color=INK, marker="|", markersize=9, linestyle="", label="ceiling: gold passage shown")
         )
+    _draw_marks(figure, marks, left=left)
+
+
+def _draw_marks(figure: Figure, marks: Sequence[Line2D], *, left: float) -> None:
+    """Say below the picture what each mark stands for."""
     width, height = figure.get_size_inches()
     figure.legend(
         handles=marks,
