@@ -32,8 +32,10 @@ def base_of(folder: Path) -> str | None:
     return None
 
 
-def put_on(base: Any, folder: Path) -> Any:
+def put_on(base: Any, folder: Path, *, name: str = "default") -> Any:
     """Return the base with the folder's adapter on it, and with the new parts that were trained with it.
+
+    base: a network, or one that has PEFT adapters already. name: what PEFT calls the adapter.
 
     Raises:
         ModelError: the adapter does not fit the base, or is damaged.
@@ -45,8 +47,12 @@ def put_on(base: Any, folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error, below
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by names that are going to change
-        model = PeftModel.from_pretrained(base, str(folder))
-    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+        if isinstance(base, PeftModel):
+            base.load_adapter(str(folder), adapter_name=name)
+            model = base
+        else:
+            model = PeftModel.from_pretrained(base, str(folder), adapter_name=name)
+    expected = set(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         found = {key for key in file.keys() if "embed" not in key and "lm_head" not in key}  # noqa: SIM118
     missing = {key for key in expected if "embed" not in key and "lm_head" not in key} - found
