@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
-ROWS_A_PASS = 16
+ROWS_A_PASS = 32
 
 
 @torch.inference_mode()
