@@ -13,7 +13,7 @@ from burnish.methods import Method
 from burnish.metrics import Metric
 from burnish.prompt import PromptFormat
 from burnish.readers import Reader
-from burnish.records import Record
+from burnish.records import Document, Record
 from burnish.retrievers import Retriever
 from burnish.spec import Spec, faults
 from burnish.tables import read_rows
@@ -40,12 +40,25 @@ def _metrics(*names: str) -> tuple[Metric, ...]:
     return tuple(Metric.read(name) for name in names)
 
 
+class Rehearsal(Spec):
+    """Rows of what the model should not forget, mixed into the training rows as their equals.
+
+    share: of each step's rows. Continued pre-training kept its old skill with 5 % where the new texts were close to
+    the old ones and 25 % where they were another language (Ibrahim et al. 2024, arXiv 2403.08763); 0.1 lies between.
+    """
+
+    file: str  # a table of the task's record, read as the training rows are
+    share: float = Field(default=0.1, gt=0, lt=1)
+
+
 class Files(Spec):
     """Where the rows of a training run stand: tables of any kind that `tables.read_rows` reads."""
 
     train: str
     dev: str | None = None
     test: str | None = None  # never seen in training: scored with intervals at its end
+    general: str | None = None  # a table with a column `text`: read before and after, to see what was forgotten
+    rehearsal: Rehearsal | None = None
     columns: dict[str, str] = Field(default_factory=dict)  # field of the task's record → column of the table
 
     def rows(self, side: Literal["train", "dev", "test"], record: type[R]) -> list[R]:
@@ -57,6 +70,22 @@ class Files(Spec):
         place: str | None = getattr(self, side)
         return read_rows(place, record, self.columns) if place else []
 
+    def rehearsed(self, record: type[R]) -> list[R]:
+        """Return the rows that are mixed into those of training, if there are any.
+
+        Raises:
+            DataError: the table is missing or has faults; all of them are listed.
+        """
+        return read_rows(self.rehearsal.file, record, self.columns) if self.rehearsal else []
+
+    def documents(self) -> list[Document]:
+        """Return the general texts, if the recipe names any.
+
+        Raises:
+            DataError: the table is missing or has faults; all of them are listed.
+        """
+        return read_rows(self.general, Document, {"text": "text"}) if self.general else []
+
 
 class Recipe(Spec):
     """One training run."""
@@ -67,6 +96,17 @@ class Recipe(Spec):
     data: Files
     training: Training = Training()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_room_to_rehearse(self) -> "Recipe":
+        """Check that a step can hold rows of both kinds.
+
+        Raises:
+            RecipeError: it holds one row.
+        """
+        if self.data.rehearsal and self.training.batch < 2:
+            raise RecipeError("data.rehearsal needs a row of each kind in every step, and training.batch is 1")
+        return self
 
 
 class Corpus(Spec):

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from burnish.models.packing import micro_batches
-from burnish.train.batches import rows_of_step, step_count
+from burnish.train.batches import Plan, rows_of_step, step_count
 
 
 def lengths(rows: int) -> list[int]:
@@ -70,3 +70,52 @@ def test_micro_batches_hold_every_row_once_and_keep_to_the_budget(budget: int):
 
 def test_no_rows_are_no_micro_batches():
     assert micro_batches([], [], budget=5) == []
+
+
+def plan(rows: int, rehearsed: int, share: float, *, batch: int = 16, epochs: float = 3) -> Plan:
+    return Plan(tuple(lengths(rows + rehearsed)), batch, epochs, seed=1, rehearsed=rehearsed, share=share)
+
+
+def test_a_plan_without_rehearsal_is_the_plain_one():
+    plain = plan(100, 0, 0.0)
+    assert plain.steps == step_count(100, batch=16, epochs=3)
+    for step in range(plain.steps):
+        assert plain.rows(step) == rows_of_step(lengths(100), step, batch=16, seed=1)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.8])
+@pytest.mark.parametrize("rehearsed", [3, 40, 500])
+def test_each_step_holds_its_share_of_rehearsed_rows(share: float, rehearsed: int):
+    mixed = plan(100, rehearsed, share)
+    for step in range(mixed.steps):
+        rows = mixed.rows(step)
+        many = sum(row >= 100 for row in rows)
+        assert many >= 1
+        assert abs(many - share * len(rows)) <= 1
+        assert abs(len(rows) - 16) <= 4
+
+
+def test_an_epoch_holds_each_row_that_is_not_rehearsed_once():
+    mixed = plan(100, 40, 0.25, epochs=1)
+    own = [row for step in range(mixed.steps) for row in mixed.rows(step) if row < 100]
+    assert sorted(own) == list(range(100))
+    assert mixed.steps == step_count(100, batch=12, epochs=1)
+
+
+def test_rehearsed_rows_take_turns_in_an_order_of_each_round():
+    mixed = plan(100, 7, 0.25, epochs=20)
+    found = [row for step in range(mixed.steps) for row in mixed.rows(step) if row >= 100]
+    rounds = [found[first : first + 7] for first in range(0, len(found) - 6, 7)]
+    assert all(sorted(turn) == list(range(100, 107)) for turn in rounds)
+    assert len({tuple(turn) for turn in rounds}) > 1
+
+
+def test_the_rows_of_a_mixed_step_follow_from_the_step_alone():
+    mixed = plan(50, 9, 0.3)
+    forwards = [mixed.rows(step) for step in range(mixed.steps)]
+    assert forwards == [mixed.rows(step) for step in reversed(range(mixed.steps))][::-1]
+
+
+def test_a_batch_of_two_has_one_row_of_each_kind():
+    mixed = plan(10, 4, 0.9, batch=2)
+    assert [sum(row < 10 for row in mixed.rows(step)) for step in range(5)] == [1] * 5

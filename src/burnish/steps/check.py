@@ -17,8 +17,11 @@ def check(path: Path, overrides: Sequence[str]) -> list[str]:
         return _check_ladder(read_recipe(path, Ladder, overrides))
     recipe = read_recipe(path, Recipe, overrides)
     rows, dev, test = (recipe.data.rows(side, recipe.task.record) for side in SIDES)
+    rehearsed, general = recipe.data.rehearsed(recipe.task.record), recipe.data.documents()
     counted = f"rows: {len(rows)} to train on, {len(dev)} to score while training, {len(test)} to test on"
-    return [counted, *estimate(recipe.model_copy(update={"task": recipe.task.settled(rows)}), rows)]
+    beside = [f"{len(rehearsed)} to rehearse"] * bool(rehearsed) + [f"{len(general)} general texts"] * bool(general)
+    settled = recipe.model_copy(update={"task": recipe.task.settled([*rows, *rehearsed])})
+    return [", ".join([counted, *beside]), *estimate(settled, rows, rehearsed)]
 
 
 def _check_ladder(recipe: Ladder) -> list[str]:

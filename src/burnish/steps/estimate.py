@@ -8,40 +8,49 @@ import torch
 
 from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.start import remember_start
 from burnish.recipe import Recipe
-from burnish.train.batches import rows_of_step, step_count
+from burnish.train.batches import Plan
 from burnish.train.check import require_trainable
 from burnish.train.fused import fuse
 
 MEBI = 2**20
 
 
-def estimate(recipe: Recipe, rows: Sequence[Any]) -> list[str]:
-    """Return lines on trainable weights, steps, memory and time; one step is computed, and no weight moves."""
+def estimate(recipe: Recipe, rows: Sequence[Any], rehearsed: Sequence[Any] = ()) -> list[str]:
+    """Return lines on trainable weights, steps, memory and time; one step is computed, and no weight moves.
+
+    rehearsed: rows that are mixed into the others.
+    """
     task, training = recipe.task, recipe.training
     built = task.build(recipe.model)
     model = recipe.method.apply(built.model, fresh=built.fresh)
     trainable, parameters = require_trainable(model, recipe.method)
     encoded = task.encode(rows, built)
-    tokens = [item.tokens for item in encoded.items]
-    steps = step_count(len(tokens), batch=training.batch, epochs=training.epochs)
+    beside = task.encode(rehearsed, built).items if rehearsed else ()
+    items = task.joined(encoded.items, beside)
+    tokens = tuple(item.tokens for item in items)
+    share = recipe.data.rehearsal.share if recipe.data.rehearsal else 0.0
+    plan = Plan(tokens, training.batch, training.epochs, recipe.seed, len(beside), share)
     allow_faster_fp32()
     fuse(model)
     dtype = chosen_dtype(training.precision)
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)
-    chosen = rows_of_step(tokens, 0, batch=training.batch, seed=recipe.seed)
+    if task.looks_back:
+        remember_start(model)
+    chosen = plan.rows(0)
     groups = micro_batches(chosen, tokens, budget=training.micro_tokens) if task.divisible else [chosen]
     started = time.perf_counter()
     for group in groups:
-        torch.autograd.backward(task.total_loss(model, task.collate([encoded.items[row] for row in group])))
+        torch.autograd.backward(task.total_loss(model, task.collate([items[row] for row in group])))
     seconds = time.perf_counter() - started
     weights = parameters * dtype.itemsize + trainable * (4 * 4 if dtype.itemsize < 4 else 3 * 4)
     return [
         *(f"{reason}: {count}" for reason, count in encoded.notes.items()),
-        *task.audit(encoded.items, built),
+        *task.audit(items, built),
         f"weights: {trainable:,} of {parameters:,} train ({recipe.method.kind}), computed in {dtype}",
-        f"steps: {steps} of {training.batch} rows; tokens an epoch: {sum(tokens):,}",
+        f"steps: {plan.steps} of {training.batch} rows; tokens an epoch: {sum(tokens):,}",
         f"memory: about {weights / MEBI:,.0f} MB for weights, gradients and moments, and activations beside them",
-        f"time: about {seconds * steps / 60:.1f} minutes, from one step timed at {seconds:.2f} s",
+        f"time: about {seconds * plan.steps / 60:.1f} minutes, from one step timed at {seconds:.2f} s",
     ]

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from burnish.errors import DataError, RunError
+from burnish.errors import RunError
+from burnish.evaluation.forgetting import require_general
 from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
-from burnish.records import Record, records_fingerprint
+from burnish.records import Document, Record, records_fingerprint
 from burnish.retrievers import Progress
 from burnish.run import Run, locked, new_folder, write_json
 from burnish.steps.evaluate import of_model, write_evaluation
+from burnish.steps.general import general
+from burnish.steps.items import training_items
 from burnish.tasks import Built
 from burnish.text import fingerprint
 from burnish.train.check import require_trainable
@@ -30,11 +33,13 @@ class Pruned(Exception):  # noqa: N818 (it is no fault)
 
 
 class Rows(NamedTuple):
-    """The rows of a run's three sides."""
+    """The rows of a run's three sides, what is rehearsed beside them, and the general texts."""
 
     train: list[Record]
     dev: list[Record]
     test: list[Record]
+    rehearsed: list[Record]
+    general: list[Document]
 
 
 def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: Heard | None = None) -> Run:
@@ -44,7 +49,7 @@ def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: 
     and why, its logs stay, its checkpoints go, and the error is passed on.
     """
     rows = read_sides(recipe)
-    recipe = recipe.model_copy(update={"task": recipe.task.settled(rows.train)})
+    recipe = recipe.model_copy(update={"task": recipe.task.settled([*rows.train, *rows.rehearsed])})
     group = processes()
     with locked(folder) if group.is_main_process else nullcontext():
         if group.is_main_process:
@@ -77,15 +82,13 @@ def trained(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard
 
 def read_sides(recipe: Recipe) -> Rows:
     """Read the rows before anything is created, so that a faulty file leaves no trace."""
-    return Rows(*(recipe.data.rows(side, recipe.task.record) for side in SIDES))
+    record = recipe.task.record
+    train, dev, test = (recipe.data.rows(side, record) for side in SIDES)
+    return Rows(train, dev, test, recipe.data.rehearsed(record), recipe.data.documents())
 
 
 def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress, heard: Heard | None) -> Run:
-    """Build, adapt, audit, fit, save, score.
-
-    Raises:
-        DataError: no row is left to train on.
-    """
+    """Build, adapt, audit, fit, save, score."""
     task, method, training = recipe.task, recipe.method, recipe.training
     group = processes()
     say = say if group.is_main_process else _silent
@@ -94,13 +97,9 @@ def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress
     built = task.build(recipe.model, seed=recipe.seed)
     model = method.apply(built.model, fresh=built.fresh)
     trainable, parameters = require_trainable(model, method)
-    encoded = task.encode(rows.train, built)
-    for reason, count in encoded.notes.items():
-        say(f"{reason}: {count}")
-    if not encoded.items:
-        raise DataError(f"{recipe.data.train}: no row is left to train on: {encoded.notes}")
-    for line in task.audit(encoded.items, built):
-        say(line)
+    items = training_items(recipe, rows.train, rows.rehearsed, built, say=say)
+    if rows.general:
+        require_general(task, built, rows.general)
     for reason, count in task.encode(rows.dev, built).notes.items() if rows.dev else ():
         say(f"dev rows, {reason}: {count}")
     if group.num_processes > 1 and not task.divisible:
@@ -113,18 +112,21 @@ def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress
         if name == "dev.jsonl" and heard:
             heard(int(str(line["step"])), float(str(line["value"])))
 
+    trained_on = [*rows.train, *rows.rehearsed]
     course = Course(
         task=task,
-        items=encoded.items,
+        items=items.items,
         training=training,
         method=method,
         fresh=built.fresh,
         seed=recipe.seed,
-        data=fingerprint(records_fingerprint(rows.train), json.dumps(recipe.model_dump(mode="json"))),
+        data=fingerprint(records_fingerprint(trained_on), json.dumps(recipe.model_dump(mode="json"))),
         log=log,
         checkpoints=Checkpoints(run.folder / "checkpoints", say),
         rewind=run.rewind if group.is_main_process else lambda _: None,
         watch=Watch(task.dev_label, lambda: task.dev_score(model, built, rows.dev)) if rows.dev else None,
+        rehearsed=items.rehearsed,
+        share=items.share,
     )
     outcome = _fitted(model, course, run)
     if outcome.reason:
@@ -134,7 +136,9 @@ def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress
         course.checkpoints.clear()
         if rows.test:
             _score(recipe, run, rows.test, fresh=bool(built.fresh), progress=progress)
-        run.finish(trainable=trainable, parameters=parameters, notes=encoded.notes, **_facts(outcome))
+        if rows.general:
+            say(general(recipe, run, rows.general, progress=progress))
+        run.finish(trainable=trainable, parameters=parameters, notes=items.notes, **_facts(outcome))
     group.wait_for_everyone()
     return run
 

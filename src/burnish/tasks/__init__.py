@@ -64,6 +64,15 @@ class Task(Part):
         """Return the task with what its settings leave to the training rows filled in."""
         return self
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether the loss compares with the model as it was at the start, which must then be remembered."""
+        return False
+
+    def joined(self, ours: Sequence[Any], rehearsed: Sequence[Any]) -> list[Any]:
+        """Return the items of the training rows and, behind them, of the rows that are rehearsed beside them."""
+        return [*ours, *rehearsed]
+
     @abstractmethod
     def predictions(
         self, model: "nn.Module", built: Built, rows: Sequence[Any], *, reads: str, progress: Progress

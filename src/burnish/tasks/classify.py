@@ -1,7 +1,7 @@
 """Classification: one label for each text, or any number of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -9,16 +9,18 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from burnish.errors import DataError, RecipeError, near_miss
+from burnish.errors import DataError, ModelError, RecipeError, near_miss
 from burnish.losses import Loss
 from burnish.losses.binary import Binary
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.focal import Focal
 from burnish.metrics import Guess, Metric
+from burnish.models.divergence import binary_divergence, divergence
 from burnish.models.load import Problem, load_classifier
 from burnish.models.packing import micro_batches
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.save import save_network
+from burnish.models.start import at_start
 from burnish.records import Labelled, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
@@ -74,7 +76,14 @@ def _metrics(*, many: bool) -> tuple[Metric, ...]:
 
 
 class Classify(Task):
-    """Classification with a new head, single-label or multi-label; class names are saved in the model's config."""
+    """Classification with a new head, single-label or multi-label; class names are saved in the model's config.
+
+    r_drop: α of R-Drop (Liang et al. 2021, arXiv 2106.14448). Each text is read twice, with dropout, and its loss is
+    ½·(L₁ + L₂) + α·½·(KL(P₁‖P₂) + KL(P₂‖P₁)); the paper adds L₁ and L₂, so that its α is twice this one.
+    kl_start: β of a pull to what a trained head said before, against forgetting: + β·KL(P_start‖P) a text (as in
+    learning without forgetting, Li & Hoiem 2016, arXiv 1606.09282, at temperature 1).
+    With `many` each label is a distribution of its own, yes or no; their divergences are averaged, as the loss is.
+    """
 
     record: ClassVar[type[Record]] = Labelled
 
@@ -83,6 +92,8 @@ class Classify(Task):
     loss: Loss = Field(default_factory=lambda data: Binary() if data.get("many") else CrossEntropy())
     metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(many=False), min_length=1)
     max_tokens: int = Field(default=256, ge=4)  # what is longer is cut at the end, and counted
+    r_drop: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    kl_start: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -126,10 +137,24 @@ class Classify(Task):
             raise DataError(f"the training rows have {len(found)} label ({', '.join(found)}); at least two are needed")
         return Classify.model_validate({**self.model_dump(), "labels": found})
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether the loss pulls towards the start."""
+        return self.kl_start > 0
+
     def build(self, model: str, *, seed: int = 0) -> Built:
-        """Load the network with a new head of as many outputs as there are labels."""
+        """Load the network with a new head of as many outputs as there are labels.
+
+        Raises:
+            ModelError: the head is new, and `kl_start` would hold it to what it says untrained.
+        """
         problem: Problem = "multi_label_classification" if self.many else "single_label_classification"
         found = load_classifier(model, self.labels, dtype=torch.float32, seed=seed, problem=problem)
+        if self.kl_start and found.fresh:
+            raise ModelError(
+                f"{model}: kl_start keeps what a trained head says, and for these labels the head is new; leave it "
+                "out, or go on from a model that was trained for them"
+            )
         return Built(found.model, found.tokenizer, fresh=found.fresh)
 
     def encode(self, rows: Sequence[Labelled], built: Built) -> Encoded:
@@ -146,6 +171,15 @@ class Classify(Task):
         cut = sum(item.tokens == self.max_tokens for item in items)
         return Encoded(items, {f"texts that fill all {self.max_tokens} tokens": cut} if cut else {})
 
+    def joined(self, ours: Sequence[ClassifyItem], rehearsed: Sequence[ClassifyItem]) -> list[ClassifyItem]:
+        """Return all items with the counts of all rows: weights and prior are the same in every batch."""
+        if not ours or not rehearsed:
+            return [*ours, *rehearsed]
+        one, other = ours[0].counts, rehearsed[0].counts
+        labels = tuple(a + b for a, b in zip(one.labels, other.labels, strict=True))
+        counts = Counts(one.rows + other.rows, labels)
+        return [replace(item, counts=counts) for item in (*ours, *rehearsed)]
+
     def collate(self, items: Sequence[ClassifyItem]) -> ClassifyBatch:
         """Pad on the right."""
         input_ids, mask = pad_right([item.text for item in items])
@@ -158,16 +192,26 @@ class Classify(Task):
         return len(batch.labels)
 
     def total_loss(self, model: nn.Module, batch: ClassifyBatch) -> Tensor:
-        """Return the loss summed over the texts, whatever their weights."""
-        logits = self._logits(model, batch)
-        labels, weights, prior = (
-            None if part is None else part.to(logits.device) for part in (batch.labels, batch.weights, batch.prior)
-        )
-        assert labels is not None
-        if isinstance(self.loss, CrossEntropy):
-            return self.loss(logits, labels, weights=weights, prior=prior)
-        assert isinstance(self.loss, Focal | Binary)
-        return self.loss(logits, labels, weights=weights)
+        """Return the loss summed over the texts, whatever their weights.
+
+        Raises:
+            ModelError: with `r_drop` both readings are the same while training.
+        """
+        before = None
+        if self.kl_start:
+            with at_start(model) as start:
+                before = self._logits(start, batch)
+        first = self._logits(model, batch)
+        if not self.r_drop:
+            return self._held(first, before, batch)
+        second = self._logits(model, batch)
+        if model.training and torch.equal(first, second):
+            raise ModelError(
+                f"r_drop compares two readings that dropout makes different, and {type(model).__name__} drops nothing; "
+                "set training.dropout, or leave r_drop out"
+            )
+        gap = self._apart(first, second) + self._apart(second, first)
+        return (self._held(first, before, batch) + self._held(second, before, batch) + self.r_drop * gap) / 2
 
     def predict(self, model: nn.Module, items: Sequence[ClassifyItem]) -> list[Label]:
         """Return each item's likeliest label, or with `many` all labels of at least even odds, in the order given."""
@@ -233,6 +277,26 @@ class Classify(Task):
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write a transformers or PEFT folder with the tokenizer."""
         save_network(model, built.tokenizer, folder)
+
+    def _held(self, logits: Tensor, before: Tensor | None, batch: ClassifyBatch) -> Tensor:
+        """Return the loss of one reading, summed over the texts, and its pull to what was said before."""
+        loss = self._loss(logits, batch)
+        return loss if before is None else loss + self.kl_start * self._apart(before, logits)
+
+    def _apart(self, right: Tensor, found: Tensor) -> Tensor:
+        """Return the divergence of one reading from another, summed over the texts."""
+        return binary_divergence(right, found) if self.many else divergence(right, found)
+
+    def _loss(self, logits: Tensor, batch: ClassifyBatch) -> Tensor:
+        """Return the loss of one reading, summed over the texts."""
+        labels, weights, prior = (
+            None if part is None else part.to(logits.device) for part in (batch.labels, batch.weights, batch.prior)
+        )
+        assert labels is not None
+        if isinstance(self.loss, CrossEntropy):
+            return self.loss(logits, labels, weights=weights, prior=prior)
+        assert isinstance(self.loss, Focal | Binary)
+        return self.loss(logits, labels, weights=weights)
 
     @property
     def _asked_weights(self) -> str | tuple[float, ...]:

@@ -15,10 +15,12 @@ from burnish.losses.cross_entropy import CrossEntropy
 from burnish.metrics import Metric
 from burnish.models.completions import CompletionBatch, collate_apart, collate_joined, completion_logits
 from burnish.models.decode import write
+from burnish.models.divergence import divergence
 from burnish.models.load import load_writer
 from burnish.models.packing import micro_batches
 from burnish.models.render import prompt_ids, render
 from burnish.models.save import save_network
+from burnish.models.start import at_start
 from burnish.records import Completion, Record
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
@@ -42,15 +44,26 @@ class GenerateItem:
 
 
 class Generate(Task):
-    """Text generation, trained on the completion alone: the prompt is read, never learned. Any model that writes."""
+    """Text generation, trained on the completion alone: the prompt is read, never learned. Any model that writes.
+
+    kl_start: β of a pull to what the model said before, against forgetting: at each trained token the loss is
+    loss + β·KL(P_start‖P), P over the whole vocabulary (as in learning without forgetting, Li & Hoiem 2016, arXiv
+    1606.09282, at temperature 1). It costs a second forward pass.
+    """
 
     record: ClassVar[type[Record]] = Completion
 
     loss: CrossEntropy = CrossEntropy()
     metrics: tuple[Metric, ...] = Field(default_factory=lambda: (Metric.read("perplexity"),))
+    kl_start: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     watch: Literal["likelihood", "metric"] = "likelihood"  # what is scored while training; a metric writes every answer
     max_tokens: int = 1024  # a longer row is left out, and counted: a cut one would teach half an answer
     max_new_tokens: int = Field(default=128, ge=1)  # of an answer, when metrics have it written
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the loss pulls towards the start."""
+        return self.kl_start > 0
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the model with its tokenizer and chat template."""
@@ -78,9 +91,14 @@ class Generate(Task):
         return len(batch.targets)
 
     def total_loss(self, model: nn.Module, batch: CompletionBatch) -> Tensor:
-        """Return the cross-entropy summed over the trained tokens; the LM head sees their positions alone."""
+        """Return the loss summed over the trained tokens; the LM head sees their positions alone."""
+        if not self.kl_start:
+            logits = completion_logits(model, batch)
+            return self.loss(logits, batch.targets.to(logits.device))
+        with at_start(model) as start:
+            before = completion_logits(start, batch)
         logits = completion_logits(model, batch)
-        return self.loss(logits, batch.targets.to(logits.device))
+        return self.loss(logits, batch.targets.to(logits.device)) + self.kl_start * divergence(before, logits)
 
     def audit(self, items: Sequence[GenerateItem], built: Built) -> list[str]:
         """Show the trained tokens of three rows.

@@ -1,6 +1,8 @@
 """Which rows stand in which step: a pure function of the seed and the epoch, so that a resumed run meets the same."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -8,9 +10,65 @@ import numpy as np
 WINDOW = 32  # steps whose rows are sorted by length together: little padding, yet well shuffled
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which rows stand in which step of a run, by their places; the last `rehearsed` ones are mixed into the others.
+
+    tokens: of each row. batch: rows a step, of both kinds. epochs: of the rows that are not rehearsed. share: of each
+    step's rows, to be rehearsed; rounded, and at least one row of each kind.
+    """
+
+    tokens: tuple[int, ...]
+    batch: int
+    epochs: float
+    seed: int
+    rehearsed: int = 0
+    share: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return step_count(self._own, batch=self._own_batch, epochs=self.epochs)
+
+    def rows(self, step: int) -> list[int]:
+        """Return the rows of the step (counted from 0).
+
+        Those that are rehearsed take turns: each stands in a step once before any does twice, in an order that is
+        drawn anew for each round.
+        """
+        found = rows_of_step(self.tokens[: self._own], step, batch=self._own_batch, seed=self.seed)
+        if not self.rehearsed:
+            return found
+        own = self._own / _steps_an_epoch(self._own, self._own_batch)
+        many = max(1, round(own * self.share / (1 - self.share)))
+        turns = [divmod(turn, self.rehearsed) for turn in range(step * many, (step + 1) * many)]
+        rounds = {number: self._round(number) for number in dict(turns)}
+        return found + [self._own + rounds[number][place] for number, place in turns]
+
+    @property
+    def _own(self) -> int:
+        return len(self.tokens) - self.rehearsed
+
+    @property
+    def _own_batch(self) -> int:
+        return max(1, self.batch - max(1, round(self.share * self.batch))) if self.rehearsed else self.batch
+
+    def _round(self, number: int) -> list[int]:
+        """Return the order of the rehearsed rows in one round."""
+        order: list[int] = (
+            np.random.Generator(np.random.PCG64([self.seed, number, 1])).permutation(self.rehearsed).tolist()
+        )
+        return order
+
+
 def step_count(rows: int, *, batch: int, epochs: float) -> int:
     """Return the steps of the whole run: rounded, and at least one."""
     return max(1, round(_steps_an_epoch(rows, batch) * epochs))
+
+
+def evaluation_steps(steps: int, times: int) -> set[int]:
+    """Return the steps (counted from 1) after which the dev set is scored: evenly spread, the last one included."""
+    return {math.ceil(steps * part / times) for part in range(1, times + 1)} if times else set()
 
 
 def rows_of_step(tokens: Sequence[int], step: int, *, batch: int, seed: int) -> list[int]:

@@ -20,8 +20,9 @@ from burnish.errors import DivergedError, Interrupted
 from burnish.methods import Method
 from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32
+from burnish.models.start import remember_start
 from burnish.tasks import Item, Task
-from burnish.train.batches import rows_of_step, step_count
+from burnish.train.batches import Plan, evaluation_steps
 from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints, State
 from burnish.train.fused import fuse
@@ -58,6 +59,8 @@ class Course:
     checkpoints: Checkpoints
     rewind: Callable[[int], None]  # forget the log after a step
     watch: Watch | None = None
+    rehearsed: int = 0  # of the items, the last ones, are mixed into the others
+    share: float = 0.0  # of each step's rows, for these
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,11 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         set_dropout(model, training.dropout)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
     optimizer = build_optimizer(weights.names, weights.masters, training, course.method, fresh=course.fresh)
+    if course.task.looks_back:
+        remember_start(model)
     tokens = tuple(item.tokens for item in course.items)
-    steps = step_count(len(tokens), batch=training.batch, epochs=training.epochs)
+    plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share)
+    steps = plan.steps
     state = _resume(course, weights, optimizer)
     starts = start_shares(weights.names, course.method, fresh=course.fresh)
     reason = ""
@@ -99,7 +105,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         for step in range(state.step, steps):
             if any(starts):
                 weights.open([step >= start * steps for start in starts])
-            _step(model, course, weights, optimizer, accelerator, step, steps, tokens)
+            _step(model, course, plan, weights, optimizer, accelerator, step)
             state = replace(state, step=step + 1)
             if course.watch and step + 1 in evaluation_steps(steps, training.evaluations):
                 state = _evaluate(model, course, course.watch, weights, accelerator, state)
@@ -115,20 +121,14 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     return Outcome(state.step, state.best, state.best_step, reason)
 
 
-def evaluation_steps(steps: int, times: int) -> set[int]:
-    """Return the steps (counted from 1) after which the dev set is scored: evenly spread, the last one included."""
-    return {math.ceil(steps * part / times) for part in range(1, times + 1)} if times else set()
-
-
 def _step(
     model: nn.Module,
     course: Course,
+    plan: Plan,
     weights: Weights,
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     step: int,
-    steps: int,
-    tokens: tuple[int, ...],
 ) -> None:
     """Make one step of the optimizer and log it.
 
@@ -136,8 +136,8 @@ def _step(
         DivergedError: the loss or the gradient is not finite.
     """
     started = time.perf_counter()
-    training, task = course.training, course.task
-    rows = rows_of_step(tokens, step, batch=training.batch, seed=course.seed)
+    training, task, tokens, steps = course.training, course.task, plan.tokens, plan.steps
+    rows = plan.rows(step)
     mine = sorted(rows, key=lambda row: (tokens[row], row))[accelerator.process_index :: accelerator.num_processes]
     groups = micro_batches(mine, tokens, budget=training.micro_tokens) if task.divisible else [mine] * bool(mine)
     batches = [task.collate([course.items[row] for row in group]) for group in groups]

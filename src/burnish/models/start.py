@@ -1,0 +1,42 @@
+"""A model as it was before it was trained, kept beside the one that moves: what a loss may hold it to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+_Kept = list[tuple[nn.Parameter, Tensor]]
+_starts: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()  # beside the models: nothing of it is saved
+
+
+def remember_start(model: nn.Module) -> None:
+    """Keep a copy of the weights that train, in the model's own number format: of an adapter, these are few."""
+    _starts[model] = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.requires_grad]
+
+
+@contextmanager
+def at_start(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield the model as it was when it was remembered, without dropout and without gradients.
+
+    Call it before the pass that is trained: the weights are exchanged while this lasts. Soft tokens and prefixes begin
+    anywhere, so of a model with these its base is meant, which they do not change.
+    """
+    outer: Any = model
+    soft = isinstance(model, PeftModel) and outer.active_peft_config.is_prompt_learning
+    network: nn.Module = outer.get_base_model() if soft else model
+    kept = [] if soft else _starts[model]
+    training, moved = network.training, [weight.data for weight, _ in kept]
+    network.eval()
+    try:
+        for weight, start in kept:
+            weight.data = start
+        with torch.no_grad():
+            yield network
+    finally:
+        for (weight, _), value in zip(kept, moved, strict=True):
+            weight.data = value
+        network.train(training)
