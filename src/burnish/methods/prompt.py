@@ -24,8 +24,9 @@ TASKS = {  # PEFT's name of what a network does → the classes that do it
 class Prompt(Method):
     """Train soft tokens before the text, and no weight of the network (Lester et al. 2021, arXiv 2104.08691).
 
-    They start as the embeddings of a text, or of random tokens of the vocabulary: random vectors reach 6 % where
-    tokens reach 34 % in PEFT's method comparison. 20 tokens, beyond which the paper gains little. It matches full
+    They start as the embeddings of a text, or of random tokens of the vocabulary: in PEFT's method comparison random
+    vectors reach 23 % where tokens reach 34 %. 20 tokens, beyond which the paper gains little. 1e-2: of 1e-3, 3e-3,
+    1e-2 and 3e-2, the last two alone learned a small task within 40 steps (SmolLM2-135M). The method matches full
     fine-tuning at some ten billion weights; a smaller model gains more from lora.
     """
 
