@@ -105,6 +105,16 @@ def test_an_answer_that_is_not_where_it_is_said_to_be_is_refused(start, text, hi
     assert found.startswith(f"FILE:1: the answer {text!r} is not at {start} of the context{hint} (found {{")
 
 
+def test_answers_in_two_lists_are_read_as_squad_has_them(path):
+    row = {"id": "e", "question": "who?", "context": "it is me", "answers": {"text": ["me"], "answer_start": [6]}}
+    without = {**row, "id": "f", "answers": {"text": [], "answer_start": []}}
+    path.write_text(json.dumps(row) + "\n" + json.dumps(without) + "\n")
+    assert [found.answers for found in read_jsonl(path, Extraction)] == [(Span(text="me", start=6),), ()]
+    uneven = {**row, "answers": {"text": ["me"], "answer_start": []}}
+    [found] = message_of(path, json.dumps(uneven), record=Extraction)
+    assert "the answers' `text` and `answer_start` must be lists of the same length" in found
+
+
 def test_a_label_that_is_neither_a_label_nor_several_is_refused(path):
     found = message_of(path, '{"id": "1", "text": "x", "label": 4}')
     assert found[0] == "FILE:1: label: Input should be a valid string (found 4)"

@@ -71,11 +71,26 @@ class Span(Spec):
 
 
 class Extraction(Record):
-    """A question, a context, and the pieces of it that answer the question; none where it holds no answer."""
+    """A question, a context, and the pieces of it that answer the question; none where it holds no answer.
+
+    Answers are a list of {text, start}, or as SQuAD has them: {text: [...], answer_start: [...]}.
+    """
 
     question: str = Field(min_length=1)
     context: str = Field(min_length=1)
     answers: tuple[Span, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_two_lists(cls, value: Any) -> Any:
+        answers = value.get("answers") if isinstance(value, dict) else None
+        if not isinstance(answers, dict) or answers.keys() != {"text", "answer_start"}:
+            return value
+        texts, starts = answers["text"], answers["answer_start"]
+        if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+            raise ValueError("the answers' `text` and `answer_start` must be lists of the same length")
+        spans = [{"text": text, "start": start} for text, start in zip(texts, starts, strict=True)]
+        return {**value, "answers": spans}
 
     @model_validator(mode="after")
     def _stand_in_the_context(self) -> "Extraction":

@@ -20,7 +20,7 @@ from burnish.models.load import (
     resolve,
 )
 from burnish.models.quiet import quiet
-from tiny import tiny_bert, tiny_llama
+from tiny import tiny_bert, tiny_llama, tiny_t5
 
 FP32 = torch.float32
 
@@ -243,8 +243,38 @@ def test_a_span_reader_keeps_its_own_head_and_no_other(tmp_path: Path) -> None:
 
 
 def test_a_decoder_is_no_span_reader_and_does_not_become_a_random_one(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"does not fit as a reader of answer spans: transformer\..* is missing"):
+    with pytest.raises(ModelError, match=r"does not fit as a reader of answer spans: transformer\..* is missing.* use"):
         load_span_reader(str(tiny_llama(tmp_path / "m")), dtype=FP32, seed=0)
+
+
+def test_a_head_beside_encoder_and_decoder_is_new_and_follows_its_seed(tmp_path: Path) -> None:
+    t5 = str(tiny_t5(tmp_path / "m"))
+    found, again, other = (load_span_reader(t5, dtype=FP32, seed=seed) for seed in (0, 0, 1))
+    assert found.fresh == ("qa_outputs.",)
+    assert torch.equal(found.model.qa_outputs.weight, again.model.qa_outputs.weight)
+    assert not torch.equal(found.model.qa_outputs.weight, other.model.qa_outputs.weight)
+    assert torch.equal(found.model.shared.weight, other.model.shared.weight)
+    found.model.save_pretrained(tmp_path / "s")
+    found.tokenizer.save_pretrained(tmp_path / "s")
+    kept = load_span_reader(str(tmp_path / "s"), dtype=FP32, seed=1)
+    assert kept.fresh == ()
+    assert torch.equal(kept.model.qa_outputs.weight, found.model.qa_outputs.weight)
+
+
+def test_a_head_beside_a_damaged_decoder_is_refused(tmp_path: Path) -> None:
+    weights = tiny_t5(tmp_path / "m") / "model.safetensors"
+    whole = load_file(weights)
+    save_file({key: value for key, value in whole.items() if "decoder.block.1" not in key}, weights, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"does not fit as a reader of answer spans: decoder\.block\.1\..* is missing"):
+        load_span_reader(str(tmp_path / "m"), dtype=FP32, seed=0)
+
+
+def test_an_encoder_writes_nothing_unless_its_settings_make_it_a_decoder(tmp_path: Path) -> None:
+    folder = tiny_bert(tmp_path / "m", head=True)
+    with pytest.raises(ModelError, match=r"this is an encoder \(bert\), which sees what stands behind each place; use"):
+        load_causal(str(folder), dtype=FP32)
+    change(folder / "config.json", is_decoder=True)
+    assert load_causal(str(folder), dtype=FP32)[0].config.is_decoder
 
 
 def test_a_masked_model_keeps_its_head_or_gets_one_that_shares_the_embeddings(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from burnish.errors import DataError, ModelError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.methods.lora import Lora
 from burnish.models.load import load_tokenizer
-from burnish.models.render import prompt_ids
+from burnish.models.render import prompt_ids, render
 from burnish.records import Completion, Message
 from burnish.tasks import Built
 from burnish.tasks.generate import Generate
@@ -150,3 +150,10 @@ def test_the_dev_score_is_the_mean_log_likelihood_of_a_trained_token(built: Buil
 def test_dev_rows_that_are_all_too_long_are_an_error_that_says_so(built: Built):
     with pytest.raises(DataError, match="no dev row is left"), torch.no_grad():
         Generate(max_tokens=2).dev_score(built.model, built, tiny.completions(2))
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(folder: Path):
+    tokenizer = load_tokenizer("tiny", folder)
+    tokenizer.eos_token = None
+    with pytest.raises(ModelError, match="its tokenizer has no end token, which tells where an answer ends"):
+        render(tiny.completions(1), tokenizer)

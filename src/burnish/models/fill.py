@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
 from burnish.errors import ModelError
-from burnish.models.load import FAULTS, load_tokenizer, resolve
+from burnish.models.load import load_tokenizer, resolve
+from burnish.models.loading import FAULTS
 from burnish.models.packing import micro_batches
 from burnish.models.quiet import quiet
 from burnish.models.safety import require_weights

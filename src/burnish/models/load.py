@@ -1,6 +1,6 @@
 """Models found by name, checked before anything of them is read as code, and loaded whole or not at all."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -19,10 +18,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from burnish.errors import ModelError, near_miss
 from burnish.models import embedded
 from burnish.models.adapted import base_of, put_on
+from burnish.models.heads import heads, parts_below
+from burnish.models.loading import first_line, loading, require_whole, safely
 from burnish.models.quiet import quiet
 from burnish.models.safety import read_settings, refuse_code, require_weights, transformer_folder
 
@@ -35,7 +37,6 @@ _AUTO_ENCODER: Any = AutoModel
 _AUTO_CLASSIFIER: Any = AutoModelForSequenceClassification
 _AUTO_MASKED: Any = AutoModelForMaskedLM
 _AUTO_SPAN_READER: Any = AutoModelForQuestionAnswering
-FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
 
 Problem = Literal["single_label_classification", "multi_label_classification"]
 
@@ -118,17 +119,17 @@ def load_transformer(name: str, *, dtype: torch.dtype) -> tuple[Path, Any, Any]:
         raise ModelError(f"{name}: this is an adapter, and a text encoder is needed; merge it into its base first")
     inner = transformer_folder(folder)
     require_weights(inner, "model")
-    with _loading(name, what):
-        model, info = _AUTO_ENCODER.from_pretrained(inner, **_safely(dtype))
+    with loading(name, what):
+        model, info = _AUTO_ENCODER.from_pretrained(inner, **safely(dtype))
     if model.config.is_encoder_decoder:
         raise ModelError(
             f"{name}: a text encoder is needed, and this is an encoder-decoder ({model.config.model_type})"
         )
     own = {part for part, _ in model.named_children()} - {"pooler"}
     prefix = f"{model.base_model_prefix}."
-    heads = [key for key in info["unexpected_keys"] if key.removeprefix(prefix).split(".")[0] not in own]
+    others = [key for key in info["unexpected_keys"] if key.removeprefix(prefix).split(".")[0] not in own]
     missing = [key for key in info["missing_keys"] if not key.startswith("pooler.")]
-    _require_whole(name, what, missing=missing, unexpected=set(info["unexpected_keys"]) - {*heads})
+    require_whole(name, what, missing=missing, unexpected=set(info["unexpected_keys"]) - {*others})
     if "pooler" in dict(model.named_children()):
         model.pooler = None
     model.config.use_cache = False
@@ -212,7 +213,7 @@ def load_tokenizer(name: str, folder: Path) -> Any:
     Raises:
         ModelError: there is none, or it is not of the fast kind.
     """
-    with _loading(name, "a tokenizer"):
+    with loading(name, "a tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not tokenizer.is_fast:
         raise ModelError(f"{name}: its tokenizer is not of the fast kind (no tokenizer.json); convert it first")
@@ -231,14 +232,30 @@ def _load_writer(name: str, what: str, auto: Any, *, dtype: torch.dtype) -> tupl
     if base := base_of(folder):
         with _on_base(name):
             below, tokenizer = _load_writer(base, what, auto, dtype=dtype)
-        with _loading(name, f"an adapter of {base}"):
+        with loading(name, f"an adapter of {base}"):
             model = put_on(below, folder)
         return model, load_tokenizer(name, folder) if (folder / "tokenizer_config.json").is_file() else tokenizer
     require_weights(folder, "model")
-    with _loading(name, what):
-        model, info = auto.from_pretrained(folder, **_safely(dtype))
-    _require_whole(name, what, missing=info["missing_keys"], unexpected=info["unexpected_keys"])
+    with loading(name, what):
+        model, info = auto.from_pretrained(folder, **safely(dtype))
+    require_whole(name, what, missing=info["missing_keys"], unexpected=info["unexpected_keys"])
+    _require_one_way(name, what, model)
     return model, load_tokenizer(name, folder)
+
+
+def _require_one_way(name: str, what: str, model: Any) -> None:
+    """Check that no place of a text sees the words behind it: who sees what is to be written learns to copy it.
+
+    Raises:
+        ModelError: the network is an encoder with an output layer.
+    """
+    config = model.config.to_dict()
+    reads_both_ways = config["model_type"] in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
+    if reads_both_ways and not model.config.is_encoder_decoder:
+        raise ModelError(
+            f"{name}: {what} is needed, and this is an encoder ({config['model_type']}), which sees what stands behind "
+            "each place; use a decoder or an encoder-decoder"
+        )
 
 
 @contextmanager
@@ -267,51 +284,37 @@ def _load_headed(
     folder = resolve(name)
     if base := base_of(folder):
         with _on_base(name):
-            below = _load_headed(base, what, auto, prepare, dtype=dtype, seed=seed)
-        with _loading(name, f"an adapter of {base}"):
-            return Headed(put_on(below.model, folder), below.tokenizer, ())
+            under = _load_headed(base, what, auto, prepare, dtype=dtype, seed=seed)
+        with loading(name, f"an adapter of {base}"):
+            return Headed(put_on(under.model, folder), under.tokenizer, ())
     inner = transformer_folder(folder)
     require_weights(inner, "model")
     tokenizer = load_tokenizer(name, inner)
-    with _loading(name, what), torch.random.fork_rng(devices=[]):
+    with loading(name, what), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config: Any = AutoConfig.from_pretrained(inner)
         fits = prepare(config)
         config.pad_token_id = config.pad_token_id if config.pad_token_id is not None else tokenizer.pad_token_id
-        model, info = auto.from_pretrained(inner, config=config, ignore_mismatched_sizes=not fits, **_safely(dtype))
+        model, info = auto.from_pretrained(inner, config=config, ignore_mismatched_sizes=not fits, **safely(dtype))
         new = auto.from_config(config)
-    in_base = f"{model.base_model_prefix}."
-    pooler = f"{in_base}pooler."
+    below = parts_below(model)
+    pooler = f"{below[0]}pooler."
     lacking, unread = (
-        [key for key in info[kind] if key.startswith(in_base) and not key.startswith(pooler)]
+        [key for key in info[kind] if key.startswith(below) and not key.startswith(pooler)]
         for kind in ("missing_keys", "unexpected_keys")
     )
-    _require_whole(name, what, missing=lacking, unexpected=unread)
+    names = [key for key, _ in model.named_parameters()]
+    whole = {key for key in names if key.startswith(below) and not key.startswith(pooler)}
+    lost = f". {type(model).__name__} finds none of its base there; use an encoder or an encoder-decoder"
+    require_whole(name, what, missing=lacking, unexpected=unread, advice=lost if whole <= {*lacking} else "")
     if fits and not info["missing_keys"]:
         return Headed(model, tokenizer, ())
-    untrained = _heads(model)
+    untrained = heads(model, below)
     if any(key.startswith(pooler) for key in info["missing_keys"]):
         untrained = (*untrained, pooler)
-    own = {key for key, _ in model.named_parameters() if key.startswith(untrained)}  # a tied weight is its base's
+    own = {key for key in names if key.startswith(untrained)}  # a tied weight is its base's
     model.load_state_dict({key: new.state_dict()[key].to(dtype) for key in own}, strict=False)
     return Headed(model, tokenizer, untrained)
-
-
-def _heads(model: Any) -> tuple[str, ...]:
-    """Return the prefixes of what stands on the base: whole parts, or their pieces where a weight is the base's."""
-    names = {name for name, _ in model.named_parameters()}
-    base = {id(weight) for weight in model.base_model.parameters()}
-    parts = [(f"{name}.", part) for name, part in model.named_children() if name != model.base_model_prefix]
-    found = []
-    while parts:
-        name, part = parts.pop()
-        weights = [id(weight) for weight in part.parameters()]
-        if weights and not base & set(weights):
-            found.append(name)
-        elif weights:
-            parts += [(f"{name}{inner}.", piece) for inner, piece in part.named_children()]
-            found += [name + own for own, weight in part.named_parameters(recurse=False) if id(weight) not in base]
-    return tuple(sorted(name for name in found if name.endswith(".") or name in names))
 
 
 def _fetched(name: str, patterns: list[str]) -> Path:
@@ -327,7 +330,7 @@ def _fetched(name: str, patterns: list[str]) -> Path:
         raise ModelError(
             f"{name}: this is neither a local folder nor an embedded model "
             f"({', '.join(embedded.PREFIX + known for known in embedded.MODELS)}), and the model hub did not give it: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
 
 
@@ -344,49 +347,3 @@ def _missing(path: Path, name: str) -> str:
         return f"{name}: a model is a folder, and this is a file"
     siblings = [found.name for found in path.parent.iterdir() if found.is_dir()] if path.parent.is_dir() else []
     return f"{name}: there is no such model folder.{near_miss(path.name, siblings)}"
-
-
-def _safely(dtype: torch.dtype) -> dict[str, Any]:
-    """Return how every model is loaded: from safetensors, on disk, without foreign code, faults told."""
-    return {
-        "dtype": dtype,
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "local_files_only": True,
-        "output_loading_info": True,
-    }
-
-
-@contextmanager
-def _loading(name: str, what: str) -> Iterator[None]:
-    """Turn what goes wrong in the libraries into one sentence.
-
-    Raises:
-        ModelError: anything went wrong.
-    """
-    try:
-        with quiet():
-            yield
-    except FAULTS as error:
-        raise ModelError(f"{name}: this cannot be loaded as {what}: {_first_line(error)}") from error
-
-
-def _require_whole(name: str, what: str, *, missing: Iterable[str], unexpected: Iterable[str]) -> None:
-    """Check that file and network have the same weights.
-
-    Raises:
-        ModelError: they do not: the library would go on with random ones, or leave some out.
-    """
-    faults = [
-        f"{', '.join(sorted(keys)[:3])}{' …' if len(keys) > 3 else ''} {how}"
-        for keys, how in (([*missing], "is missing from the file"), ([*unexpected], "has no place in the network"))
-        if keys
-    ]
-    if faults:
-        raise ModelError(f"{name}: this does not fit as {what}: {'; '.join(faults)}")
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line of a library's message, or the name of its error where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -56,7 +56,10 @@ def render(rows: Sequence[Completion], tokenizer: Any, *, apart: bool = False) -
     Raises:
         DataError: the template renders an answered prompt otherwise than the prompt alone, so that training would
             teach what writing never meets; or a row has a prompt without tokens or an end of turn inside its answer.
+        ModelError: the tokenizer has no end token.
     """
+    if tokenizer.eos_token is None:
+        raise ModelError(f"{tokenizer.name_or_path}: its tokenizer has no end token, which tells where an answer ends")
     raise_faults([fault for row in rows if (fault := _fault(row, tokenizer))])
     prompts = prompt_ids([row.prompt for row in rows], tokenizer, apart=apart)
     empty = [row.id for row, ids in zip(rows, prompts, strict=True) if not ids]
