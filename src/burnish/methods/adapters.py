@@ -37,9 +37,10 @@ class Adapters(Method):
     arXiv 2110.04366); relu.
 
     Each stands before the residual sum, and `up` starts at zero, so that the model starts as itself. 2e-3 lies
-    below T-Few's 3e-3 and above AdapterHub's 1e-4, with which a run of a few hundred steps hardly begins. No other
-    library has this format: what is saved is read back by `load_adapters`, and cannot be merged into the network,
-    since f is no linear function.
+    below T-Few's 3e-3 and above AdapterHub's 1e-4: after 40 steps of a small task, 1e-3 and 3e-4 still guessed among
+    the answers, 2e-3 knew most and 3e-3 all (SmolLM2-135M, one seed); a long run may want less. No other library has
+    this format: what is saved is read back by `load_adapters`, and cannot be merged into the network, as f is not
+    linear.
     """
 
     _REDUCTION: ClassVar[dict[Variant, int]] = {"houlsby": 16, "pfeiffer": 16, "parallel": 2}

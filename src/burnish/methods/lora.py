@@ -31,8 +31,9 @@ class Lora(Method):
     rank_stabilized: alpha/√rank, so that the rate suits a high rank too (Kalajdzievski 2023, arXiv 2312.03732).
     dora: direction and length of each output's weights apart (Liu et al. 2024, arXiv 2402.09353); a quarter slower.
     init "pissa": A and B start as the largest singular values and vectors of W, which keeps the rest (Meng et al.
-    2024, arXiv 2404.02948). Both then move, and from larger values: a fifth of the rate gets as far in as many steps.
-    It is saved as an ordinary update of twice the rank, which fits the unchanged base.
+    2024, arXiv 2404.02948). Both then move, and from larger values: at a fifth of the rate it got as far as zero
+    does within 40 steps of a small task (SmolLM2-135M, one seed). It is saved as an ordinary update of twice the
+    rank, which fits the unchanged base.
     b_rate: the rate of B over that of A (LoRA+, Hayou et al. 2024, arXiv 2402.12354; they have about 16).
     """
 

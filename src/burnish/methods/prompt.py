@@ -26,8 +26,8 @@ class Prompt(Method):
 
     They start as the embeddings of a text, or of random tokens of the vocabulary: in PEFT's method comparison random
     vectors reach 23 % where tokens reach 34 %. 20 tokens, beyond which the paper gains little. 1e-2: of 1e-3, 3e-3,
-    1e-2 and 3e-2, the last two alone learned a small task within 40 steps (SmolLM2-135M). The method matches full
-    fine-tuning at some ten billion weights; a smaller model gains more from lora.
+    1e-2 and 3e-2, the last two alone brought a small task's loss below 2, from 31, within 40 steps (SmolLM2-135M, one
+    seed). The method matches full fine-tuning at some ten billion weights; a smaller model gains more from lora.
     """
 
     learning_rate: float = 1e-2
