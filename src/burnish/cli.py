@@ -66,12 +66,13 @@ def train(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None
 
     settings = read_recipe(recipe, Recipe, overrides or [])
     with Screen() as screen:
+        from burnish.evaluation.run_report import write_run_report
         from burnish.steps.train import train as step
 
         done = step(settings, run or Path("runs") / recipe.stem, say=screen.say, progress=screen.progress)
     if (done.folder / "evaluation" / "test.json").is_file():
         screen.show(evaluation_table(read_json(done.folder / "evaluation" / "test.json")))
-    screen.show(f"the model is in {done.folder / 'model'}")
+    screen.show(f"the model is in {done.folder / 'model'}, and what it reached in {write_run_report(done.folder)}")
 
 
 @app.command()
@@ -194,6 +195,30 @@ def ask(
 
 
 @app.command()
+def suggest(
+    data: Annotated[str, typer.Argument(help="A table: a file, a folder of texts, or hub:owner/name.")],
+    models: Annotated[str, typer.Option(help="Models to try beside the embedded ones, separated by commas.")] = "",
+    column: Annotated[
+        list[str] | None, typer.Option(help="Which column holds a field: --column text=body. May be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The recipe to write; its rows go into a folder beside it.")] = Path(
+        "recipe.yaml"
+    ),
+) -> None:
+    """Look at a table, try models on it, and write a recipe that can be run, with its reasons."""
+    from burnish.terminal import Screen
+
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    with Screen() as screen:
+        from burnish.steps.suggest import named_columns
+        from burnish.steps.suggest import suggest as step
+
+        columns = named_columns(column or [])
+        path = step(data, models=names, columns=columns, out=out, say=screen.say, progress=screen.progress)
+    screen.show(f"the recipe is {path}; `burnish check {path}` tells what it costs, `burnish train {path}` runs it")
+
+
+@app.command()
 def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Validate a recipe, count its rows, estimate memory and time; train nothing."""
     from burnish.steps.check import check as step
@@ -250,11 +275,14 @@ def list_parts(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="The folder of a finished ladder.", show_default=False)]) -> None:
-    """Write report.html anew from a finished ladder's folder."""
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished ladder or training run.", show_default=False)],
+) -> None:
+    """Write report.html anew from the folder of a finished ladder or training run."""
     from burnish.evaluation.report import write_report
+    from burnish.evaluation.run_report import write_run_report
 
-    typer.echo(write_report(run))
+    typer.echo((write_run_report if (run / "manifest.json").is_file() else write_report)(run))
 
 
 def main() -> None:

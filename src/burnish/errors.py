@@ -50,6 +50,10 @@ class Interrupted(BurnishError):  # noqa: N818 (it is no fault)
         super().__init__(message)
         self.exit_code = exit_code
 
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[str, int]]:
+        """Pass from one process to another with its exit code."""
+        return type(self), (str(self), self.exit_code)
+
 
 def near_miss(found: str, allowed: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the allowed word nearest to `found` (case aside), or an empty string."""

@@ -25,7 +25,7 @@ from burnish.run import write_text
 
 SHOWN_ROWS = 12  # of a list in the data card; the file has all of them
 _KINDS: dict[Kind, str] = {"retrieval": "Finding the passages", "answer": "Answering the questions"}
-_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[.!?]) +")
 
 
@@ -88,7 +88,7 @@ def ladder_picture(run: Path) -> str:
 def _page(finished: Finished) -> str:
     """Return the page as HTML text."""
     source = resources.files("burnish.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    [css] = _STYLE.findall(source)
+    [css] = STYLE.findall(source)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "signed": signed,

@@ -77,7 +77,9 @@ class Climb:
         kept = read_json(self._path(name))
         self.peak_mb = max(self.peak_mb, kept["peak_mb"])
         used = [part for part in self.models if f"{TRAINED}{part}" in self._original(name).model_dump_json()]
-        manifests = [Run.open(self.folder / "trainings" / part).manifest for part in used]
+        runs = [Run.open(self.folder / "trainings" / part) for part in used]
+        manifests = [run.manifest for run in runs]
+        self.peak_mb = max(self.peak_mb, *(read_json(run.folder / "cost.json")["peak_mb"] for run in runs), 0.0)
         return {"seconds": kept["seconds"], "trainable": sum(manifest["trainable"] for manifest in manifests)}
 
     def pipeline(self) -> dict[str, Any]:

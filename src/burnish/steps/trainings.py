@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import psutil
+
 from burnish.prepare.examples import completions, pairs
 from burnish.prepare.negatives import mine
 from burnish.recipe import Files, Ladder, Recipe, TrainedGenerator, TrainedPart, TrainedRetriever, to_yaml
 from burnish.records import Record, dump_jsonl
 from burnish.retrievers import Progress, Retriever
-from burnish.run import read_json, write_text
+from burnish.run import read_json, write_json, write_text
+from burnish.steps.apart import resume_apart, train_apart
 from burnish.steps.shelf import Shelf
-from burnish.steps.train import Say, resume, train
+from burnish.steps.train import Say
+
+MEBI = 2**20
 
 
 class Trainings:
@@ -28,7 +33,7 @@ class Trainings:
             return run / "model"
         self._say(f"▸ training the {name}")
         if manifest.is_file():
-            return resume(run, say=self._say, progress=self._progress).folder / "model"
+            return self._done(run, resume_apart(run, say=self._say, progress=self._progress))
         files = {side: self._folder / "data" / f"{name}.{side}.jsonl" for side in ("train", "dev")}
         rows = self._rows(part, best)
         for side, path in files.items():
@@ -42,7 +47,14 @@ class Trainings:
             seed=self._recipe.seed,
         )
         write_text(self._folder / "trainings" / f"{name}.yaml", to_yaml(recipe))
-        return train(recipe, run, say=self._say, progress=self._progress).folder / "model"
+        return self._done(run, train_apart(recipe, run, say=self._say, progress=self._progress))
+
+    @staticmethod
+    def _done(run: Path, peak_mb: float) -> Path:
+        """Note the memory that the training and this process held at once, and return the model's folder."""
+        held = psutil.Process().memory_info().rss / MEBI
+        write_json(run / "cost.json", {"peak_mb": peak_mb + held})
+        return run / "model"
 
     def _rows(self, part: TrainedPart, best: Retriever | None) -> dict[str, list[Record]]:
         if isinstance(part, TrainedRetriever):

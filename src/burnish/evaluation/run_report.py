@@ -1,0 +1,116 @@
+"""The report of one training run: scores with intervals, curves, what they say, and the recipe."""
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from burnish.errors import RunError
+from burnish.evaluation import plots
+from burnish.evaluation.folder import DevLine, LossLine, Training
+from burnish.evaluation.report import STYLE, probability, signed
+from burnish.run import Run, read_json, write_text
+
+
+def write_run_report(folder: Path) -> Path:
+    """Write `report.html` into the folder of a finished training run and return its path.
+
+    Raises:
+        RunError: the run is not finished.
+    """
+    run = Run.open(folder)
+    manifest = run.manifest
+    if manifest["status"] != "finished":
+        raise RunError(f"{folder}: this run is not finished; `burnish resume {folder}` goes on with it")
+    recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    said: Mapping[str, Any] = yaml.safe_load(recipe)
+    training = Training(
+        folder.name,
+        [
+            LossLine.model_validate({key: line[key] for key in ("step", "of", "loss")})
+            for line in run.lines("log.jsonl")
+        ],
+        [DevLine.model_validate(line) for line in run.lines("dev.jsonl")],
+    )
+    evaluations = [
+        (path.stem, found)
+        for path in sorted((folder / "evaluation").glob("*.json"))
+        if "scores" in (found := read_json(path))
+    ]
+    page = (
+        _environment()
+        .from_string(_source("run_report.html"))
+        .render(
+            css=Markup(css := _style()),
+            style_hash=b64encode(sha256(css.encode()).digest()).decode(),
+            name=folder.name,
+            task=said["task"]["kind"],
+            model=said["model"],
+            method=said["method"]["kind"],
+            headline=headline(evaluations, said["task"]["kind"]),
+            course=course_words(training, manifest["stopped_early"]),
+            manifest=manifest,
+            seconds=sum(line["seconds"] for line in run.lines("clock.jsonl")),
+            evaluations=[(name.capitalize(), {"gain": None, **found}) for name, found in evaluations],
+            picture=Markup(plots.training_panel(training)) if training.log else "",
+            recipe=recipe,
+        )
+    )
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def headline(evaluations: Sequence[tuple[str, Mapping[str, Any]]], task: str) -> str:
+    """Return the sentence that says what the run reached on the main metric."""
+    if not evaluations:
+        return f"A model for {task}, trained; the recipe names no test rows, so nothing says how good it is."
+    _, found = evaluations[-1]
+    label, score = next(iter(found["scores"].items()))
+    text = f"{label} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] on {found['n']} rows"
+    if found.get("gain"):
+        gain = found["gain"][label]
+        text += f", {signed(gain['difference'])} against {found['against']} (p {probability(gain['p'])})"
+    return text + "."
+
+
+def course_words(training: Training, stopped_early: str) -> str:
+    """Return what the curves say: whether it overfits, whether it was still rising, why it ended early."""
+    told = f"{stopped_early[:1].upper()}{stopped_early[1:]}." if stopped_early else ""
+    if len(training.dev) < 2:
+        return told or "The dev rows were scored less than twice, so the curves do not tell whether it overfits."
+    best = max(training.dev, key=lambda line: line.value)
+    last = training.dev[-1]
+    if best.step < last.step and last.value < best.value:
+        said = (
+            f"The dev score was best at step {best.step} ({best.value:.3f}) and {last.value:.3f} at the end: from "
+            "there on it overfits. The weights that were kept are chosen by `training.keep`."
+        )
+    elif best.step == last.step:
+        said = f"The dev score was best at the last step ({best.value:.3f}): more steps may help."
+    else:
+        said = f"The dev score did not rise any more after step {best.step} ({best.value:.3f})."
+    return f"{told} {said}".strip()
+
+
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"signed": signed, "probability": probability, "duration": plots.duration}
+    return environment
+
+
+def _source(name: str) -> str:
+    return resources.files("burnish.evaluation").joinpath(name).read_text(encoding="utf-8")
+
+
+def _style() -> str:
+    """Return the style sheet of the ladder's report, which both share."""
+    found = re.search(STYLE, _source("report.html"))
+    assert found is not None
+    return found[1]
