@@ -1,12 +1,15 @@
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import tiny
-from burnish.models.decode import ROWS_A_PASS, shared_start, write_greedily
-from burnish.models.load import load_causal
+from burnish.methods import Method
+from burnish.models.completions import collate_joined, completion_logits
+from burnish.models.decode import ROWS_A_PASS, shared_start, write, write_greedily
+from burnish.models.load import load_causal, load_seq2seq
 
 
 @pytest.fixture(scope="module", params=range(3))
@@ -49,8 +52,8 @@ def test_equal_prompts_get_equal_texts(model: Any):
 
 def test_finished_prompts_are_counted_aloud(model: Any):
     seen: list[int] = []
-    write_greedily(model, prompts(20, shared=0), end=3, max_new_tokens=2, done=seen.append)
-    assert seen == [ROWS_A_PASS, 20]
+    write_greedily(model, prompts(ROWS_A_PASS + 4, shared=0), end=3, max_new_tokens=2, done=seen.append)
+    assert seen == [ROWS_A_PASS, ROWS_A_PASS + 4]
 
 
 def test_no_prompts_give_no_texts(model: Any):
@@ -62,3 +65,32 @@ def test_the_shared_start_leaves_each_prompt_a_token_of_its_own():
     assert shared_start([[1, 2], [1, 2, 3]]) == 1
     assert shared_start([[1, 2, 3]] * 2) == 2
     assert shared_start([[1], [2]]) == 0
+
+
+@pytest.mark.parametrize("kind", ["prefix", "prompt", "lora"])
+def test_an_adapted_model_writes_what_it_says_when_all_is_read_anew_at_each_step(kind: str, tmp_path: Path):
+    network, _ = load_causal(str(tiny.tiny_llama(tmp_path)), dtype=torch.float32)
+    model: Any = Method.read(kind).apply(network).eval()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight), alpha=0.2)
+    rows = prompts(5, shared=3)
+    wanted = []
+    for row in rows:
+        text: list[int] = []
+        for _ in range(8):  # the token that is told where the last one of the text stands
+            with torch.no_grad():
+                logits = completion_logits(model, collate_joined([([*row, *text], [0])]))
+            text.append(int(logits.argmax()))
+        wanted.append(text)
+    assert write(model, rows, end=-1, pad=0, max_new_tokens=8) == wanted
+
+
+def test_an_encoder_decoder_writes_each_row_as_alone(tmp_path: Path):
+    model, tokenizer = load_seq2seq(str(tiny.tiny_t5(tmp_path)), dtype=torch.float32)
+    rows = [[*row, tokenizer.eos_token_id] for row in prompts(6, shared=0)]
+    together = write(model.eval(), rows, end=1, pad=0, max_new_tokens=6)
+    assert together == [write(model, [row], end=1, pad=0, max_new_tokens=6)[0] for row in rows]
+    assert all(len(text) <= 6 for text in together)

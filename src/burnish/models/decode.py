@@ -1,6 +1,6 @@
 """Greedy writing in batches: sorted by length, what all prompts share read once, finished rows dropped.
 
-Encoder-decoders and soft prompts are written with by transformers' own `generate`.
+Encoder-decoders are written with by transformers' own `generate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 ROWS_A_PASS = 32
 
@@ -28,16 +28,13 @@ def write(
 
     prompts: token ids, none empty; of an encoder-decoder, what the encoder reads. pad: for what is padded.
     """
-    adapted = isinstance(model, PeftModel)
-    soft = adapted and model.active_peft_config.is_prompt_learning
-    if not soft and not model.config.is_encoder_decoder:
-        network = model.get_base_model() if adapted else model
-        return write_greedily(network, prompts, end=end, max_new_tokens=max_new_tokens, done=done)
+    if not model.config.is_encoder_decoder:
+        return write_greedily(model, prompts, end=end, max_new_tokens=max_new_tokens, done=done)
     order = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), row))
     written: list[list[int]] = [[] for _ in prompts]
     for first in range(0, len(order), ROWS_A_PASS):
         rows = order[first : first + ROWS_A_PASS]
-        ids, mask = _padded([prompts[row] for row in rows], pad, left=not model.config.is_encoder_decoder)
+        ids, mask = _padded([prompts[row] for row in rows], pad)
         found = model.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
@@ -47,22 +44,20 @@ def write(
             eos_token_id=end,
             pad_token_id=pad,
         )
-        skipped = 1 if model.config.is_encoder_decoder else ids.shape[1]  # the start token, or the prompt
-        for row, tokens in zip(rows, found[:, skipped:].tolist(), strict=True):
+        for row, tokens in zip(rows, found[:, 1:].tolist(), strict=True):  # behind the start token
             written[row] = tokens[: tokens.index(end)] if end in tokens else tokens
         done(first + len(rows))
     return written
 
 
-def _padded(rows: Sequence[Sequence[int]], pad: int, *, left: bool) -> tuple[Tensor, Tensor]:
-    """Return (rows, width) ids and mask, padded on one side."""
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Return (rows, width) ids and mask, padded on the right."""
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros(len(rows), width, dtype=torch.long)
     for place, row in enumerate(rows):
-        part = slice(width - len(row), width) if left else slice(len(row))
-        ids[place, part] = torch.tensor(row)
-        mask[place, part] = 1
+        ids[place, : len(row)] = torch.tensor(row)
+        mask[place, : len(row)] = 1
     return ids, mask
 
 
@@ -107,6 +102,7 @@ def shared_start(prompts: Sequence[Sequence[int]]) -> int:
 def _write_pass(model: Any, prompts: list[list[int]], *, end: int, max_new_tokens: int) -> list[list[int]]:
     """Write for one batch of prompts."""
     device = model.device
+    model, cache, soft = _begun(model)
     shared = shared_start(prompts)
     width = max(map(len, prompts)) - shared
     own = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -114,12 +110,28 @@ def _write_pass(model: Any, prompts: list[list[int]], *, end: int, max_new_token
     for row, prompt in enumerate(prompts):
         own[row, width - len(prompt) + shared :] = torch.tensor(prompt[shared:])
         own_mask[row, width - len(prompt) + shared :] = 1
-    cache = DynamicCache(config=model.config)
     if shared:
         model(input_ids=torch.tensor([prompts[0][:shared]], device=device), cache=cache, logits_to_keep=1)
+    if soft + shared:
         cache.batch_repeat_interleave(len(prompts))
-    mask = torch.cat([torch.ones(len(prompts), shared, dtype=torch.long), own_mask], dim=1).to(device)
+    mask = torch.cat([torch.ones(len(prompts), soft + shared, dtype=torch.long), own_mask], dim=1).to(device)
     return _continue(model, own.to(device), mask, cache, end=end, max_new_tokens=max_new_tokens)
+
+
+def _begun(model: Any) -> tuple[Any, Any, int]:
+    """Return the network, a cache of one row that a prefix or soft tokens have filled, and how many tokens they are.
+
+    PEFT 0.21 loses them after the first written tokens under transformers 5.24, which calls the cache by a new name.
+    """
+    network: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    if network is model or not model.active_peft_config.is_prompt_learning:
+        return network, DynamicCache(config=network.config), 0
+    soft, before = int(model.active_peft_config.num_virtual_tokens), model.get_prompt(1)
+    if isinstance(before, Cache):
+        return network, before, soft
+    cache = DynamicCache(config=network.config)
+    network.get_decoder()(inputs_embeds=before.to(network.dtype), cache=cache, use_cache=True)
+    return network, cache, soft
 
 
 def _continue(

@@ -63,7 +63,7 @@ def build_optimizer(
         else:
             rate = learning_rate * training.layer_decay ** (layers - 1 - depth)
         rate *= method.rate_factor(name)
-        decay = 0.0 if weight.ndim < 2 or _UNDECAYED.search(name) else training.weight_decay
+        decay = 0.0 if weight.squeeze().ndim < 2 or _UNDECAYED.search(name) else training.weight_decay
         groups.setdefault((rate, decay), []).append(weight)
     return _made(
         training.optimizer,
