@@ -1,5 +1,7 @@
 """A training in a process of its own: its peak memory is its own, and all of it is given back."""
 
+import ctypes
+import gc
 import multiprocessing
 import os
 import pickle
@@ -46,6 +48,7 @@ def _apart(job: Callable[..., None], arguments: tuple[Any, ...], folder: Path, s
     Raises:
         RunError: it ended without a word.
     """
+    _give_back()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe(duplex=False)
@@ -73,6 +76,14 @@ def _apart(job: Callable[..., None], arguments: tuple[Any, ...], folder: Path, s
     finally:
         process.terminate()
         process.join()
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, where the C library can: it would stand beside what the training needs."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager
