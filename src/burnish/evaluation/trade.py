@@ -29,7 +29,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 def write_picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw score against trainable weights, with intervals."""
     points = [
-        (row["trainable"], row["value"], row["low"], row["high"], row["method"]) for row in rows if "refused" not in row
+        (row["trainable"], row["value"], row["low"], row["high"], row["method"]) for row in rows if row.get("trainable")
     ]
     if points:
         metric = next(row["metric"] for row in rows if "refused" not in row)

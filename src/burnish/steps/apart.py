@@ -26,15 +26,16 @@ from burnish.train.signals import EXIT_CODES
 PRELOADED = ["burnish.steps.train", "burnish.methods.lora", "transformers.models.auto.modeling_auto"]
 
 
-def train_apart(recipe: Recipe, folder: Path, *, say: Say, progress: Progress) -> float:
+def train_apart(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, before: bool = True) -> float:
     """Train in a new process, forked from one that has the libraries loaded; return its peak memory in MB.
 
+    before: as in `train`.
     Errors are raised here as they were there. SIGTERM and SIGINT are passed on, so that the training saves itself.
 
     Raises:
         RunError: the process ended without a word, killed for its memory perhaps.
     """
-    return _apart(_train, (recipe.model_dump(mode="json"), str(folder)), folder, say, progress)
+    return _apart(_train, (recipe.model_dump(mode="json"), str(folder), before), folder, say, progress)
 
 
 def resume_apart(folder: Path, *, say: Say, progress: Progress) -> float:
@@ -131,8 +132,8 @@ class _Told:
         self._pipe.send((self._kind, *what))
 
 
-def _train(recipe: dict[str, Any], folder: str, say: Say, progress: Progress) -> None:
-    train(Recipe.model_validate(recipe), Path(folder), say=say, progress=progress)
+def _train(recipe: dict[str, Any], folder: str, before: bool, say: Say, progress: Progress) -> None:
+    train(Recipe.model_validate(recipe), Path(folder), say=say, progress=progress, before=before)
 
 
 def _resume(folder: str, say: Say, progress: Progress) -> None:

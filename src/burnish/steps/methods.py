@@ -16,6 +16,7 @@ from burnish.recipe import Recipe, read_recipe, to_yaml
 from burnish.retrievers import Progress
 from burnish.run import Run, locked, read_json, versions, write_json, write_text
 from burnish.steps.apart import train_apart
+from burnish.steps.evaluate import of_model
 from burnish.steps.train import Say
 
 MEBI = 2**20
@@ -36,6 +37,7 @@ def methods(
         raise DataError("methods are compared on rows that none of them has seen: the recipe needs data.test")
     rows: list[dict[str, Any]] = []
     with locked(folder):
+        rows += _untrained(recipe, progress)
         for name in names:
             say(f"▸ {name}")
             try:
@@ -49,6 +51,20 @@ def methods(
         write_json(folder / "methods.json", found)
         write_picture(folder / "methods.svg", rows)
     return found
+
+
+def _untrained(recipe: Recipe, progress: Progress) -> list[dict[str, Any]]:
+    """Return the row of the base as it is, where the task gives it no new head."""
+    task = recipe.task.settled(recipe.data.rows("train", recipe.task.record))
+    if task.build(recipe.model, seed=recipe.seed).fresh:
+        return []
+    found = of_model(task, recipe.model, recipe.data.rows("test", task.record), seed=recipe.seed, progress=progress)
+    label = task.metrics[0].label
+    score = found.scores[label]
+    costs = {"trainable": 0, "seconds": 0.0, "peak_mb": 0.0, "adapter_mb": 0.0}
+    return [
+        {"method": "none", "metric": label, **score, "seeds": [score["value"]], "scores": dict(found.scores), **costs}
+    ]
 
 
 def _recipe(recipe: Recipe, name: str, seed: int) -> Recipe:
@@ -68,7 +84,7 @@ def _run(recipe: Recipe, folder: Path, seed: int, progress: Progress) -> Run:
         return Run.open(place)
     write_text(asked, wanted)
     shutil.rmtree(place, ignore_errors=True)  # of a run that was stopped, or refused
-    peak = train_apart(recipe, place, say=lambda _: None, progress=progress)
+    peak = train_apart(recipe, place, say=lambda _: None, progress=progress, before=False)
     write_json(place / "cost.json", {"peak_mb": peak})
     return Run.open(place)
 

@@ -42,9 +42,18 @@ class Rows(NamedTuple):
     general: list[Document]
 
 
-def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: Heard | None = None) -> Run:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    say: Say,
+    progress: Progress,
+    heard: Heard | None = None,
+    before: bool = True,
+) -> Run:
     """Train the recipe's model in a new run folder, and score it on the test rows if there are any.
 
+    before: score the base on them too, where the task gives it no new head.
     heard: called after each dev evaluation. Where it raises `Pruned`, the run ends there: its manifest says `pruned`
     and why, its logs stay, its checkpoints go, and the error is passed on.
     """
@@ -55,7 +64,7 @@ def train(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard: 
         if group.is_main_process:
             Run.create(folder, recipe=to_yaml(recipe), manifest={"seed": recipe.seed, "rows": len(rows.train)})
         group.wait_for_everyone()
-        return _train(recipe, Run.open(folder), rows, say=say, progress=progress, heard=heard)
+        return _train(recipe, Run.open(folder), rows, say=say, progress=progress, heard=heard, before=before)
 
 
 def resume(folder: Path, *, say: Say, progress: Progress, heard: Heard | None = None) -> Run:
@@ -87,7 +96,16 @@ def read_sides(recipe: Recipe) -> Rows:
     return Rows(train, dev, test, recipe.data.rehearsed(record), recipe.data.documents())
 
 
-def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress, heard: Heard | None) -> Run:
+def _train(
+    recipe: Recipe,
+    run: Run,
+    rows: Rows,
+    *,
+    say: Say,
+    progress: Progress,
+    heard: Heard | None,
+    before: bool = True,
+) -> Run:
     """Build, adapt, audit, fit, save, score."""
     task, method, training = recipe.task, recipe.method, recipe.training
     group = processes()
@@ -133,11 +151,11 @@ def _train(recipe: Recipe, run: Run, rows: Rows, *, say: Say, progress: Progress
         say(outcome.reason)
     if group.is_main_process:
         _save(run, task, model, built)
-        course.checkpoints.clear()
         if rows.test:
-            _score(recipe, run, rows.test, fresh=bool(built.fresh), progress=progress)
+            _score(recipe, run, rows.test, before=before and not built.fresh, progress=progress)
         if rows.general:
             say(general(recipe, run, rows.general, progress=progress))
+        course.checkpoints.clear()
         run.finish(trainable=trainable, parameters=parameters, notes=items.notes, **_facts(outcome))
     group.wait_for_everyone()
     return run
@@ -167,12 +185,12 @@ def _silent(_: str) -> None:
     """Say nothing: the leading process says it."""
 
 
-def _score(recipe: Recipe, run: Run, rows: list[Record], *, fresh: bool, progress: Progress) -> None:
-    """Score the saved model on the test rows; a base without a new head is scored too, for before and after."""
-    before = None if fresh else of_model(recipe.task, recipe.model, rows, seed=recipe.seed, progress=progress)
+def _score(recipe: Recipe, run: Run, rows: list[Record], *, before: bool, progress: Progress) -> None:
+    """Score the saved model on the test rows, and the base too where `before` and after are asked for."""
+    base = of_model(recipe.task, recipe.model, rows, seed=recipe.seed, progress=progress) if before else None
     after = of_model(recipe.task, str(run.folder / "model"), rows, seed=recipe.seed, progress=progress)
-    extra = {"data": recipe.data.test, "against": None if fresh else recipe.model}
-    write_evaluation(run, "test", recipe.task, rows, after, before, seed=recipe.seed, extra=extra)
+    extra = {"data": recipe.data.test, "against": recipe.model if before else None}
+    write_evaluation(run, "test", recipe.task, rows, after, base, seed=recipe.seed, extra=extra)
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:
