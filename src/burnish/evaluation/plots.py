@@ -138,37 +138,28 @@ def curve_file(
     twice the rows; both empty where no law is known.
     """
     with _figure(WIDTH * 1.1, 3.4) as figure:
-        axes = _axes(figure, top=0.34, bottom=0.86, left=0.55, width=WIDTH * 1.1 - 0.8)
+        axes = _axes(figure, top=0.34, bottom=0.76, left=0.55, width=WIDTH * 1.1 - 0.8)
         axes.plot(*zip(*(line or [(points[0][0], points[0][1])]), strict=True), color=MUTED, linewidth=1)
-        marks = [(point, PLAIN, "o", "-") for point in points]
-        marks += [(doubled, ACCENT, "D", "--")] if doubled else []
-        for (rows, value, low, high), colour, marker, style_of in marks:
-            axes.plot([rows, rows], [low, high], color=colour, linewidth=1.8, linestyle=style_of)
-            axes.plot([rows], [value], color=colour, marker=marker, markersize=5.5)
+        marks = [(point, PLAIN, "o", 5.5) for point in points] + ([(doubled, ACCENT, "D", 4.5)] if doubled else [])
+        for (rows, value, low, high), colour, marker, large in marks:
+            axes.plot([rows, rows], [low, high], color=colour, linewidth=1.6, marker="_", markersize=8)
+            axes.plot([rows], [value], color=colour, marker=marker, markersize=large)
         axes.set_xscale("log")
         sizes = [mark[0][0] for mark in marks]
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
         axes.margins(x=0.06, y=0.1)
         axes.grid(axis="y")
         axes.tick_params(length=0)
         axes.spines["bottom"].set_visible(True)
         axes.set_title(title, loc="left", fontsize=9.5, color=INK, pad=6)
         axes.set_xlabel("training rows")
-        _draw_marks(
-            figure,
-            [
-                Line2D([], [], color=PLAIN, marker="o", markersize=5.5, linewidth=1.8, label="measured"),
-                *([Line2D([], [], color=MUTED, linewidth=1, label="power law")] if line else []),
-                *(
-                    [Line2D([], [], color=ACCENT, marker="D", markersize=5, linestyle="--", label="twice the rows")]
-                    if doubled
-                    else []
-                ),
-            ],
-            left=0.2,
-        )
+        legend = [Line2D([], [], color=PLAIN, marker="o", markersize=5.5, linewidth=1.6, label="measured")]
+        if doubled:
+            legend.append(Line2D([], [], color=MUTED, linewidth=1, label="power law"))
+            legend.append(Line2D([], [], color=ACCENT, marker="D", markersize=4.5, label="if the rows were doubled"))
+        _draw_marks(figure, legend, left=0.2)
         inside = _svg(figure, f"{title} against training rows, with 95 % intervals", paper=True)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{inside}\n'
 
