@@ -252,7 +252,8 @@ def _causal(model: nn.Module, segments: Sequence[Segment], reading: Reading, see
     if reading.apart and not soft:  # soft tokens stand in calls of the whole model only
         hidden = network.get_decoder()(input_ids=inputs["input_ids"], use_cache=False).last_hidden_state
         return _in_parts(network.get_output_embeddings(), hidden[:, :-1][after], targets)
-    logits = outer(**inputs, use_cache=False).logits[:, -ids.shape[1] :]  # without what soft tokens left
+    with quiet():  # PEFT asks transformers by names that are going to change
+        logits = outer(**inputs, use_cache=False).logits[:, -ids.shape[1] :]  # without what soft tokens left
     return _each(logits[:, :-1][after], targets)
 
 
