@@ -137,6 +137,7 @@ def test_a_curve_at_the_top_has_no_room_and_one_that_never_moves_no_certainty() 
         (FLAT, Doubling(0.0, -0.03, 0.03), "Unclear", "anything from -0.030 to +0.030"),
         (FLAT, Doubling(0.0, -0.01, 0.01), "No", "next to nothing"),
         ({**FLAT, "difference": -0.01}, Doubling(0.03, 0.01, 0.05), "Unclear", "about +0.030"),
+        ({**FLAT, "difference": 0.03}, Doubling(0.0, -0.01, 0.01), "Unclear", "next to nothing"),
         (FALLS, Doubling(-0.01, -0.02, -0.005), "No", "next to nothing"),
         (FALLS, Doubling(why="so"), "No", "cannot be told: so."),
     ],

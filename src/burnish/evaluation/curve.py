@@ -105,8 +105,8 @@ def doubling(
     The interval comes from the test rows. Each point is one training with a chance of its own, which shows in how far
     the points stray from the law: by more than is expected of the test rows, and the interval is widened by as much
     (the ratio's root, as Birge 1932 widens errors); by much more, and there is no interval.
-    In 30 simulated settings (200 or 1,000 test rows, trainings with chances of 0 to .01 of their own) it held the true
-    change in 84 to 99 % of cases, 94 % on average.
+    In simulations (60 to 1,000 test rows) it held the true change in 94 % of cases where a training's own chance is up
+    to .01, at the least favourable setting in 79 %; where that chance is .02, in 70 to 97 %.
     """
     if len(sizes) < LEAST_POINTS:
         return Doubling(why=f"a power law needs at least {LEAST_POINTS} points, and there are {len(sizes)}")
@@ -157,6 +157,8 @@ def answer(
         return word, f"{word}: {brought}; what doubling the rows would change cannot be told: {more.why}."
     if most <= worth:
         word = "Hardly" if not falling and (rising or least > 0) else "No"
+        if not sure and sign * gap["difference"] > worth:  # the last step alone points further up than the law
+            word = "Unclear"
         bring = f"next to nothing, {sign * most:+.3f} at best"
     elif least > 0:
         word = "No" if falling else "Yes" if rising else "Probably" if sign * gap["difference"] >= 0 else "Unclear"

@@ -21,7 +21,7 @@ from burnish.tasks import Built
 from burnish.text import fingerprint
 from burnish.train.check import require_trainable
 from burnish.train.checkpoint import Checkpoints
-from burnish.train.loop import Course, Outcome, Watch, fit
+from burnish.train.loop import Course, Log, Outcome, Watch, fit
 from burnish.train.processes import processes
 
 Say = Callable[[str], None]
@@ -123,13 +123,6 @@ def _train(
     if group.num_processes > 1 and not task.divisible:
         say(f"{group.num_processes} processes: a row's in-batch negatives are those of its own process")
 
-    def log(name: str, line: Mapping[str, object]) -> None:
-        run.append(name, line)
-        if name == "log.jsonl":
-            progress(f"training ({task.kind})", int(str(line["step"])), int(str(line["of"])))
-        if name == "dev.jsonl" and heard:
-            heard(int(str(line["step"])), float(str(line["value"])))
-
     trained_on = [*rows.train, *rows.rehearsed]
     course = Course(
         task=task,
@@ -139,7 +132,7 @@ def _train(
         fresh=built.fresh,
         seed=recipe.seed,
         data=fingerprint(records_fingerprint(trained_on), json.dumps(recipe.model_dump(mode="json"))),
-        log=log,
+        log=_log(run, f"training ({task.kind})", progress, heard),
         checkpoints=Checkpoints(run.folder / "checkpoints", say),
         rewind=run.rewind if group.is_main_process else lambda _: None,
         watch=Watch(task.dev_label, lambda: task.dev_score(model, built, rows.dev)) if rows.dev else None,
@@ -159,6 +152,19 @@ def _train(
         run.finish(trainable=trainable, parameters=parameters, notes=items.notes, **_facts(outcome))
     group.wait_for_everyone()
     return run
+
+
+def _log(run: Run, what: str, progress: Progress, heard: Heard | None) -> Log:
+    """Return what writes the loop's lines into the run, shows its steps and passes on its dev scores."""
+
+    def log(name: str, line: Mapping[str, object]) -> None:
+        run.append(name, line)
+        if name == "log.jsonl":
+            progress(what, int(str(line["step"])), int(str(line["of"])))
+        if name == "dev.jsonl" and heard:
+            heard(int(str(line["step"])), float(str(line["value"])))
+
+    return log
 
 
 def _fitted(model: Any, course: Course, run: Run) -> Outcome:
