@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
 from pydantic import ValidationError
-from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -37,12 +35,6 @@ MORE = [
     pytest.param(Generate(), {"kind": "full", "learning_rate": 3e-3, "unfreeze": "gradually"}, id="generate-gradually"),
     pytest.param(Generate(), {"kind": "lora", "learning_rate": 1e-2, "dora": True}, id="generate-dora"),
     pytest.param(Generate(), {"kind": "lora", "learning_rate": 2e-3, "rank": 8, "init": "pissa"}, id="generate-pissa"),
-    pytest.param(Generate(), {"kind": "ia3", "learning_rate": 1e-1}, id="generate-ia3"),
-    pytest.param(Generate(), {"kind": "prefix", "learning_rate": 5e-2, "length": 8}, id="generate-prefix"),
-    pytest.param(Generate(), {"kind": "prompt", "learning_rate": 1e-1, "length": 8}, id="generate-prompt"),
-    pytest.param(Generate(), {"kind": "adapters", "learning_rate": 2e-2, "reduction": 1}, id="generate-adapters"),
-    pytest.param(Retrieve(query_tokens=16, passage_tokens=24), {"kind": "bitfit", "learning_rate": 3e-2}, id="bitfit"),
-    pytest.param(Retrieve(query_tokens=16, passage_tokens=24), {"kind": "ia3", "learning_rate": 5e-2}, id="ia3"),
 ]
 
 
@@ -91,7 +83,7 @@ def test_a_model_learns_eight_rows(task: Task, method: Method, tmp_path: Path):
 
 
 @pytest.mark.parametrize(("task", "settings"), MORE)
-def test_the_loss_falls_with_every_method(task: Task, settings: dict[str, Any], tmp_path: Path):
+def test_the_loss_falls_with_every_variant(task: Task, settings: dict[str, Any], tmp_path: Path):
     method = Method.read(settings)
     model, built = prepared(task, method, tmp_path)
     losses = trained(model, built, task, method, tmp_path, steps=40)
@@ -144,35 +136,6 @@ def test_a_saved_generator_loads_in_transformers_with_equal_outputs(method: Meth
         loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = torch.arange(5, 15)[None]
     assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
-
-
-def test_a_saved_adapter_loads_in_peft_with_equal_outputs(tmp_path: Path):
-    task = Generate()
-    model, built = prepared(task, LORA, tmp_path)
-    trained(model, built, task, LORA, tmp_path, steps=3)
-    task.save(model, built, tmp_path / "model")
-    with quiet():
-        base: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
-        plain = base(input_ids=(ids := torch.arange(5, 15)[None])).logits
-        loaded = PeftModel.from_pretrained(base, str(tmp_path / "model"))
-    ours = model(input_ids=ids).logits
-    assert torch.equal(loaded(input_ids=ids).logits, ours)
-    assert not torch.allclose(plain, ours, atol=1e-3)
-
-
-@pytest.mark.parametrize("method", [FULL, LORA])
-def test_a_saved_retriever_loads_in_sentence_transformers_with_equal_vectors(method: Method, tmp_path: Path):
-    task = Retrieve(query_tokens=16, passage_tokens=24)
-    model, built = prepared(task, method, tmp_path)
-    trained(model, built, task, method, tmp_path, steps=3)
-    task.save(model, built, tmp_path / "model")
-    texts = [row.query for row in tiny.pairs(8)]
-    with quiet():
-        loaded = SentenceTransformer(str(tmp_path / "model"), device="cpu")
-    theirs = loaded.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-    encoder: Any = model
-    ours, _ = encoder.encode(texts, max_tokens=24)
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 def test_head_refuses_an_output_layer_that_is_the_embedding_table(tmp_path: Path):
