@@ -18,6 +18,7 @@ from burnish.models.adapted import BOTTLENECKS, PEFT
 from burnish.models.encode import Encoder
 from burnish.models.quiet import quiet
 from burnish.models.safety import read_settings
+from burnish.train.optimizer import is_fresh
 from every import cells
 from every.cells import CELLS, LEFT_OVER, NEAR_ZERO, REFUSED, Cell, Trained, apply_cell, assert_same
 
@@ -65,6 +66,15 @@ def test_a_method_trains_fewer_weights_than_full(cell: Cell, trained: Train) -> 
 
 
 @every_trained
+def test_new_parts_train_with_every_method(cell: Cell, trained: Train) -> None:
+    found = trained(cell)
+    new = {name: w for name, w in found.model.named_parameters() if is_fresh(name, found.built.fresh)}
+    still = [name for name, w in new.items() if not w.requires_grad and "original_module" not in name]  # PEFT's copy
+    assert still == []
+    assert bool(found.built.fresh) == any(weight.requires_grad for weight in new.values())
+
+
+@every_trained
 def test_every_trainable_weight_gets_a_gradient_and_no_frozen_one(cell: Cell, trained: Train) -> None:
     found = trained(cell)
     assert [name for name in found.idle if not name.endswith(UNSEEN)] == []
@@ -86,7 +96,7 @@ def test_micro_batches_do_not_change_loss_and_gradient(cell: Cell, trained: Trai
 @every_trained
 def test_a_saved_model_is_built_again_with_equal_predictions(cell: Cell, trained: Train) -> None:
     found = trained(cell)
-    built = found.task.build(str(found.folder))
+    built = found.task.build(str(found.folder), seed=1)  # with which a head that was not saved would be another
     for reads, ours in found.predictions.items():
         again = found.task.predictions(built.model.eval(), built, found.rows, reads=reads, progress=lambda *_: None)
         assert_same(again, ours)
