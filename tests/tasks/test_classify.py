@@ -5,12 +5,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny
 from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.focal import Focal
+from burnish.methods import Method
 from burnish.methods.lora import Lora
 from burnish.models.load import load_tokenizer
 from burnish.models.padding import network_inputs
@@ -254,3 +255,15 @@ def test_settings_that_do_not_fit_together_are_refused(settings: dict[str, Any],
 def test_loss_and_metric_follow_the_kind_of_labels():
     assert (ONE.loss.kind, ONE.dev_label) == ("cross_entropy", "accuracy")
     assert (MANY.loss.kind, MANY.dev_label) == ("binary", "micro F1")
+
+
+@pytest.mark.parametrize("kind", ["lora", "adapters"])
+def test_an_adapters_folder_names_the_labels(kind: str, bert: str, tmp_path: Path):
+    built = ONE.build(bert)
+    model = Method.read(kind).apply(built.model, fresh=built.fresh)
+    ONE.save(model, built, tmp_path / "model")
+    config = AutoConfig.from_pretrained(tmp_path / "model" / "network")
+    assert list(config.id2label.values()) == list(ONE.labels)
+    if kind == "lora":
+        loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", config=config)
+        assert loaded.config.id2label == config.id2label

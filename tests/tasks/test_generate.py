@@ -157,3 +157,10 @@ def test_a_tokenizer_without_an_end_token_is_refused(folder: Path):
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="its tokenizer has no end token, which tells where an answer ends"):
         render(tiny.completions(1), tokenizer)
+
+
+def test_plain_and_chat_prompts_of_one_table_are_each_read_in_their_own_way(tmp_path: Path):
+    tokenizer = load_tokenizer("m", tiny.tiny_llama(tmp_path))
+    chat = (Message(role="user", content="red cat"),)
+    mixed = prompt_ids(["red cat", chat, "dog"], tokenizer)
+    assert mixed == [prompt_ids([prompt], tokenizer)[0] for prompt in ("red cat", chat, "dog")]

@@ -37,15 +37,16 @@ def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any, *, apart: bool = False
 
     apart: for an encoder of its own, where the prompt ends as any text does; else it is gone on with, and has no end.
     """
-    texts = [prompt_text(prompt, tokenizer, apart=apart) for prompt in prompts]
-    if not texts:
-        return []
-    chat = not isinstance(prompts[0], str) and bool(tokenizer.chat_template)
-    if apart:
-        return list(tokenizer(texts, add_special_tokens=not chat).input_ids)
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=not chat).input_ids
-    eos = tokenizer.eos_token_id
-    return [row[:-1] if not chat and row and row[-1] == eos else row for row in ids]
+    found: list[list[int]] = [[] for _ in prompts]
+    rendered = [not isinstance(prompt, str) and bool(tokenizer.chat_template) for prompt in prompts]
+    for chat in (False, True):
+        places = [place for place, is_chat in enumerate(rendered) if is_chat == chat]
+        texts = [prompt_text(prompts[place], tokenizer, apart=apart) for place in places]
+        ids = tokenizer(texts, add_special_tokens=not chat).input_ids if texts else []
+        for place, row in zip(places, ids, strict=True):
+            ended = not apart and not chat and row and row[-1] == tokenizer.eos_token_id
+            found[place] = row[:-1] if ended else row
+    return found
 
 
 def render(rows: Sequence[Completion], tokenizer: Any, *, apart: bool = False) -> list[tuple[list[int], list[int]]]:
