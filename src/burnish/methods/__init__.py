@@ -2,14 +2,15 @@
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_validator
 
+from burnish.errors import ModelError
 from burnish.spec import Part
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Method(Part):
@@ -46,3 +47,24 @@ class Method(Part):
     @abstractmethod
     def apply(self, model: "nn.Module", *, fresh: tuple[str, ...] = ()) -> "nn.Module":
         """Return the model with `requires_grad` set; weights whose names start with one of `fresh` always train."""
+
+    def starting_tokens(self, text: str, length: int, folder: str) -> "Tensor":
+        """Return (length,) token ids of a text that new tokens start from, repeated or cut.
+
+        Raises:
+            ModelError: the model's folder has no tokenizer, or it makes no token of the text.
+        """
+        import torch
+        from transformers import AutoTokenizer
+
+        auto: Any = AutoTokenizer
+        try:
+            tokenizer = auto.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"method {self.kind} starts from a text, and {folder or 'this model'} has no tokenizer"
+            ) from error
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ModelError(f"method {self.kind}: the tokenizer of {folder} makes no token of the text {text!r}")
+        return torch.tensor((ids * math.ceil(length / len(ids)))[:length])

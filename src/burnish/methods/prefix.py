@@ -1,6 +1,5 @@
 """Prefix tuning: keys and values before those of the text, in PEFT's form and format."""
 
-import math
 import warnings
 from typing import Any, Self
 
@@ -8,7 +7,7 @@ import torch
 from peft import PrefixTuningConfig, get_peft_model
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transformers import AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -65,7 +64,7 @@ class Prefix(Method):
             prefix_projection=self.reparametrize > 0,
             encoder_hidden_size=self.reparametrize or None,  # type: ignore[arg-type]
         )
-        states = _keys_and_values(network, _token_ids(self.text, self.length, network.name_or_path))
+        states = _keys_and_values(network, self.starting_tokens(self.text, self.length, network.name_or_path))
         with warnings.catch_warnings():  # PEFT asks transformers by names that are going to change
             warnings.simplefilter("ignore", FutureWarning)
             wrapped: Any = get_peft_model(network, config)
@@ -114,19 +113,3 @@ def _keys_and_values(network: Any, tokens: Tensor) -> Tensor:
         )
     parts: list[Any] = [part for layer in kept for part in (layer.keys, layer.values)]
     return torch.cat([part[0].transpose(0, 1).flatten(1) for part in parts], dim=1).float()
-
-
-def _token_ids(text: str, length: int, folder: str) -> Tensor:
-    """Return (length,) token ids: the text, repeated or cut.
-
-    Raises:
-        ModelError: the model's folder has no tokenizer, or it makes no token of the text.
-    """
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"method prefix starts from a text, and {folder or 'this model'} has no tokenizer") from error
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise ModelError(f"method prefix: the tokenizer of {folder} makes no token of the text {text!r}")
-    return torch.tensor((ids * math.ceil(length / len(ids)))[:length])

@@ -1,6 +1,5 @@
 """Prompt tuning: soft tokens before the text, in PEFT's form and format."""
 
-import math
 import warnings
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 from pydantic import Field
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from burnish.errors import ModelError
@@ -53,7 +52,7 @@ class Prompt(Method):
             modules_to_save=kept,
         )
         network: Any = model
-        tokens = _token_ids(self.text, self.length, network.name_or_path) if self.init == "text" else None
+        tokens = self.starting_tokens(self.text, self.length, network.name_or_path) if self.init == "text" else None
         with warnings.catch_warnings():  # PEFT asks transformers by names that are going to change
             warnings.simplefilter("ignore", FutureWarning)
             wrapped: Any = get_peft_model(network, config)
@@ -83,19 +82,3 @@ def _task(model: nn.Module) -> str:
             "Use lora or full"
         )
     return task
-
-
-def _token_ids(text: str, length: int, folder: str) -> torch.Tensor:
-    """Return (length,) token ids: the text, repeated or cut.
-
-    Raises:
-        ModelError: the model's folder has no tokenizer, or it makes no token of the text.
-    """
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"method prompt starts from a text, and {folder or 'this model'} has no tokenizer") from error
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise ModelError(f"method prompt: the tokenizer of {folder} makes no token of the text {text!r}")
-    return torch.tensor((ids * math.ceil(length / len(ids)))[:length])

@@ -4,6 +4,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -90,6 +91,33 @@ class Metric(Part):
         """Build a metric from its name; `nDCG@10` is short for `{kind: ndcg, k: 10}`."""
         found = _AT.fullmatch(value) if isinstance(value, str) else None
         return super().read({"kind": found[1].lower(), "k": int(found[2])} if found else value)
+
+
+def sacrebleu_signature(scorer: Any, references: Sequence[Answers]) -> str:
+    """Return the signature of a metric of sacrebleu's for these references: scores compare by it across papers."""
+    counts = {len(rights) for rights in references}
+    scorer.num_refs = counts.pop() if len(counts) == 1 else -1  # sacrebleu writes -1 as `var`
+    return str(scorer.get_signature())
+
+
+def sacrebleu_counts(scorer: Any, predictions: Sequence[str], references: Sequence[Answers], columns: int) -> Floats:
+    """Return the counts that a metric of sacrebleu's keeps of each example, (examples, columns).
+
+    Raises:
+        DataError: an example has no reference: callers leave such examples out beforehand, and count them.
+    """
+    assert len(predictions) == len(references), f"{len(predictions)} predictions, {len(references)} references"
+    if not predictions:
+        return np.zeros((0, columns))
+    streams = list(zip_longest(*require_answers(references)))  # sacrebleu takes the first references of all first
+    # Not documented, yet what sacrebleu's own significance tests resample; equality with its scores is tested.
+    return np.array(scorer._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+
+
+def sacrebleu_score(scorer: Any, totals: Floats) -> Floats:
+    """Return the score of a metric of sacrebleu's, (…), from (…, columns) counts."""
+    found = [scorer._compute_score_from_stats(row).score for row in totals.reshape(-1, totals.shape[-1]).tolist()]
+    return np.array(found, dtype=np.float64).reshape(totals.shape[:-1])
 
 
 def require_relevant(references: Sequence[Grades], label: str) -> list[set[str]]:

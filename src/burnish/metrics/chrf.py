@@ -1,13 +1,11 @@
 """chrF: character n-grams that a text shares with its reference, over a whole corpus."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
-from burnish.metrics import Answers, Floats, Metric, require_answers
+from burnish.metrics import Answers, Floats, Metric, sacrebleu_counts, sacrebleu_score, sacrebleu_signature
 
 CHARACTERS = 6  # n-grams of up to so many characters
 
@@ -32,30 +30,15 @@ class Chrf(Metric):
 
     def signature(self, references: Sequence[Answers]) -> str:
         """Return sacrebleu's signature for these references, which makes a score comparable across papers."""
-        scorer = self._scorer()
-        counts = {len(rights) for rights in references}
-        scorer.num_refs = counts.pop() if len(counts) == 1 else -1  # sacrebleu writes -1 as `var`
-        return str(scorer.get_signature())
+        return sacrebleu_signature(self._scorer(), references)
 
     def statistics(self, predictions: Sequence[str], references: Sequence[Answers]) -> Floats:
-        """Return (examples, 3 · orders): for each order n-grams, n-grams of the reference, and those that match.
-
-        Raises:
-            DataError: an example has no reference: callers leave such examples out beforehand, and count them.
-        """
-        assert len(predictions) == len(references), f"{len(predictions)} predictions, {len(references)} references"
-        if not predictions:
-            return np.zeros((0, 3 * (CHARACTERS + self.words)))
-        streams = list(zip_longest(*require_answers(references)))  # sacrebleu takes the first references of all first
-        # Not documented, yet what sacrebleu's own significance tests resample; equality with corpus_chrf is tested.
-        return np.array(self._scorer()._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+        """Return (examples, 3 · orders): for each order n-grams, n-grams of the reference, and those that match."""
+        return sacrebleu_counts(self._scorer(), predictions, references, 3 * (CHARACTERS + self.words))
 
     def combine(self, totals: Floats) -> Floats:
         """Return the score from (…, 3 · orders) counts."""
-        scorer = self._scorer()
-        rows = totals.reshape(-1, totals.shape[-1]).tolist()
-        found = [scorer._compute_score_from_stats(row).score for row in rows]
-        return np.array(found, dtype=np.float64).reshape(totals.shape[:-1])
+        return sacrebleu_score(self._scorer(), totals)
 
     def _scorer(self) -> Any:
         """Return sacrebleu's chrF with these settings."""

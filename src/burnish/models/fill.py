@@ -13,6 +13,7 @@ from burnish.errors import ModelError
 from burnish.models.load import load_tokenizer, resolve
 from burnish.models.loading import FAULTS
 from burnish.models.packing import micro_batches
+from burnish.models.padding import network_inputs, pad_right
 from burnish.models.quiet import quiet
 from burnish.models.safety import require_weights
 from burnish.text import fingerprint
@@ -62,14 +63,9 @@ class Filler:
     @torch.inference_mode()
     def _scores(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return the scores of every token at each masked place of each row, (masks, vocabulary)."""
-        ids = torch.full((len(rows), max(map(len, rows))), self._tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(ids)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
-            mask[place, : len(row)] = 1
-        device = self._network.device
-        logits = self._network(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.cpu()
-        masked = ids == self._tokenizer.mask_token_id
+        ids, mask = pad_right(rows)
+        logits = self._network(**network_inputs(self._network, ids, mask)).logits.cpu()
+        masked = (ids == self._tokenizer.mask_token_id) & mask.bool()
         return [row[places].float() for row, places in zip(logits, masked, strict=True)]
 
     def _drawn(self, scores: Tensor, draw: Random) -> str:

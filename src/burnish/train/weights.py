@@ -53,8 +53,10 @@ class Weights:
     @torch.no_grad()
     def pull(self, strength: float) -> None:
         """Add the gradient of strength/2 · |w - start|² (L2-SP, Li et al. 2018, arXiv 1802.01483)."""
+        if not strength:
+            return
         for master, start in zip(self.masters, self._start, strict=True):
-            if strength and master.grad is not None:
+            if master.grad is not None:
                 master.grad.add_(master - start, alpha=strength)
 
     @torch.no_grad()
