@@ -27,7 +27,7 @@ from burnish.records import Labelled, read_jsonl
 from burnish.run import read_json
 from burnish.steps.train import train
 
-RATE, BATCH, TOKENS = 2e-4, 32, 64
+RATE, BATCH, TOKENS = 5e-4, 32, 64
 
 
 def by_trainer(data: dict[str, str], folder: Path, *, epochs: float, settings: dict[str, Any]) -> dict[str, float]:
@@ -95,7 +95,7 @@ def main() -> None:
     quick = options.quick
     work = Path(tempfile.mkdtemp(prefix="burnish-classify-"))
     data = banking77(work, train_rows=640 if quick else None, test_rows=320 if quick else None)
-    epochs = 1 if quick else 5
+    epochs = 1 if quick else 3
     peers: dict[str, dict[str, Any]] = {
         "default": {},
         "best": {"bf16": True, "use_cpu": not torch.cuda.is_available(), "train_sampling_strategy": "group_by_length"},

@@ -24,9 +24,9 @@ def classify_recipe(data: dict[str, str], *, quick: bool) -> Recipe:
         {
             "task": {"kind": "classify", "max_tokens": 64},
             "model": "embedded/minilm",
-            "method": {"kind": "full", "learning_rate": 2e-4},
+            "method": {"kind": "full", "learning_rate": 5e-4},  # of 2e-4 and 5e-4 the better one on dev rows
             "data": data,
-            "training": {"epochs": 3 if quick else 10, "batch": 32, "evaluations": 1, "dropout": 0.0},
+            "training": {"epochs": 3 if quick else 5, "batch": 32, "evaluations": 1, "dropout": 0.0},
         }
     )
 
@@ -72,7 +72,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     lines: list[list[str]] = []
     banking = banking77(work / "banking77", train_rows=1540 if quick else None, test_rows=385 if quick else None)
-    papers = scitldr(work / "scitldr", train_rows=24 if quick else 480, test_rows=12 if quick else 100)
+    papers = scitldr(work / "scitldr", train_rows=24 if quick else 128, test_rows=12 if quick else 48)
     jobs = [
         ("Banking77", classify_recipe(banking, quick=quick), banking),
         ("SciTLDR", summary_recipe(papers, quick=quick), papers),

@@ -9,11 +9,11 @@ from burnish.methods import Method
 class BitFit(Method):
     """Train the bias terms, of layers and norms alike (Ben Zaken et al. 2022, arXiv 2106.10199).
 
-    1e-3: the authors' own example of it, where their example of full fine-tuning has 1e-5; a bias moves the outputs
-    less than a matrix does.
+    3e-3, as a bias moves the outputs less than a matrix does: with 3e-3 and 1e-2 MiniLM's dev accuracy on 3,000 rows of
+    Banking77 was .860 and .869 (376 steps, one seed).
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
 
     def apply(self, model: nn.Module, *, fresh: tuple[str, ...] = ()) -> nn.Module:
         """Freeze all but the biases and the new parts.

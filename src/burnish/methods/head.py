@@ -7,9 +7,13 @@ from burnish.methods import Method
 
 
 class Head(Method):
-    """Train the new head alone; where the task adds none, a head of its own that is not tied to the embeddings."""
+    """Train the new head alone; where the task adds none, a head of its own that is not tied to the embeddings.
 
-    learning_rate: float = 1e-3
+    2e-2: a head on frozen features is a linear model, and learns slowly with the rates of a network: on 3,000 rows of
+    Banking77 (MiniLM, 376 steps, one seed) 1e-2 gave a dev accuracy of .698 and 5e-2 .829.
+    """
+
+    learning_rate: float = 2e-2
 
     def apply(self, model: nn.Module, *, fresh: tuple[str, ...] = ()) -> nn.Module:
         """Freeze all but the new parts, or but the output layer.

@@ -24,8 +24,10 @@ PISSA_RATE = 1e-4
 class Lora(Method):
     """Train a low-rank update of linear layers (Hu et al. 2021, arXiv 2106.09685): W + (alpha/rank)·B·A.
 
-    All linear layers rather than attention alone, and about ten times the rate of full fine-tuning: both as
-    "LoRA Without Regret" (Thinking Machines 2025) and PEFT's method comparison found. Variants of LoRA end within one
+    All linear layers rather than attention alone, as "LoRA Without Regret" (Thinking Machines 2025) and PEFT's method
+    comparison found. 1e-3: on 3,000 rows of Banking77 (MiniLM, 384 wide, 376 steps, one seed) 5e-4, 1e-3 and 2e-3 gave
+    dev accuracies of .727, .885 and .892; the wider the network, the lower the best rate (by the first source about
+    5e-4 at 2,000 wide, and 3e-4 at 4,000). Variants of LoRA end within one
     or two points of it once the rate is tuned (arXiv 2602.04998), so none is on by itself:
 
     rank_stabilized: alpha/√rank, so that the rate suits a high rank too (Kalajdzievski 2023, arXiv 2312.03732).
@@ -37,7 +39,7 @@ class Lora(Method):
     b_rate: the rate of B over that of A (LoRA+, Hayou et al. 2024, arXiv 2402.12354; they have about 16).
     """
 
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     rank: int = Field(default=16, ge=1)
     alpha: float | None = Field(default=None, gt=0)  # None: 32; rank-stabilized 2·√rank, which is as much at rank 16
     dropout: float = Field(default=0.0, ge=0, lt=1)

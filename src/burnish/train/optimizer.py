@@ -17,7 +17,7 @@ from burnish.train.settings import Training
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
 _UNDECAYED = re.compile(r"(^|\.)(bias|.*norm.*|ln_\w+)(\.|$)", re.IGNORECASE)
 HEAD_FACTOR = 10  # new parts start from noise, and learn at ten times the rate of what is already trained
-HEAD_LIMIT = 1e-3  # beyond which they no longer settle
+HEAD_LIMIT = 1e-2  # on Banking77 (MiniLM, 376 steps) ia3, adapters and lora gained 2 to 3 points over half of it
 
 
 def schedule_factor(step: int, steps: int, training: Training, *, warmup: float = 0.06) -> float:

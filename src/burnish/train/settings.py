@@ -14,7 +14,7 @@ class Training(Spec):
     batch: int = Field(default=32, ge=1)  # rows a step, over all processes: what the optimizer sees
     micro_tokens: int = Field(default=8192, ge=1)  # padded tokens a forward pass: what the memory sees; numbers stay
     learning_rate: float | None = Field(default=None, gt=0)  # None: the method's own
-    head_learning_rate: float | None = Field(default=None, gt=0)  # new parts; None: 10 × the rate, at most 1e-3
+    head_learning_rate: float | None = Field(default=None, gt=0)  # new parts; None: 10 × the rate, at most 1e-2
     layer_decay: float = Field(default=1.0, gt=0, le=1)  # the rate of each layer below is multiplied by this
     optimizer: Literal["adamw", "adafactor", "adamw_8bit"] = "adamw"  # the others keep less for each weight
     weight_decay: float = Field(default=0.01, ge=0)  # not on norms and biases
