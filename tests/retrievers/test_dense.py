@@ -1,4 +1,6 @@
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ import torch
 from burnish.models.encode import Encoder
 from burnish.models.precision import chosen_dtype
 from burnish.records import Chunk
-from burnish.retrievers import Hit
+from burnish.retrievers import Hit, dense
 from burnish.retrievers.dense import Dense
 from burnish.text import TextFormat
 from tiny import WORDS, tiny_bert
@@ -86,3 +88,29 @@ def test_a_format_in_the_recipe_outdoes_the_models(tmp_path: Path) -> None:
 def test_no_questions_have_no_hits(tmp_path: Path) -> None:
     searcher = Dense(model=str(tiny_bert(tmp_path / "m"))).build(CHUNKS, cache=tmp_path, progress=lambda *_: None)
     assert searcher.search([], 5) == []
+
+
+def test_encoding_that_was_killed_goes_on_after_the_last_whole_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Dense(model=str(tiny_bert(tmp_path / "m")))
+    whole = search(model, tmp_path / "whole", CHUNKS)
+    monkeypatch.setattr(dense, "BLOCK", 2)
+    encoded: list[int] = []
+    encode = Encoder.encode
+
+    def counting(self: Encoder, texts: Sequence[str], **options: Any) -> Any:
+        encoded.append(len(texts))
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(Encoder, "encode", counting)
+    with pytest.raises(KeyboardInterrupt):
+        search(model, tmp_path / "cache", CHUNKS)
+    done, encoded[:] = sum(encoded[:2]), [0, 0, 0]
+    again = search(model, tmp_path / "cache", CHUNKS)
+    assert (
+        sum(encoded[:-1]) == len({(chunk.title, chunk.text) for chunk in CHUNKS}) - done
+    )  # the last are the questions
+    assert [[hit.id for hit in hits] for hits in again] == [[hit.id for hit in hits] for hits in whole]

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+import torch
 from torch import Tensor
 
 from burnish.models.encode import Encoder
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.models.topk import top_k
+from burnish.models.vectors import VectorFile, write_in_blocks
 from burnish.records import Chunk
 from burnish.retrievers import Hit, Progress, Retriever, Searcher
-from burnish.run import new_folder, read_json, write_json
+from burnish.run import locked, read_json, write_json
 from burnish.text import TextFormat, fingerprint
+
+BLOCK = 32768  # passages that are encoded before their vectors are on the disk: their token ids take some 150 MB
 
 
 class Dense(Retriever):
@@ -33,23 +36,33 @@ class Dense(Retriever):
         texts = [*reversed(ids)]  # of equal scores the later row comes first
         kept = cache / f"{encoder.fingerprint()}-{fingerprint(*texts)}"
         if not (kept / "notes.json").is_file():
-            vectors, cut = encoder.encode(
-                texts,
-                max_tokens=encoder.format.passage_tokens,
-                progress=lambda done, total: progress("encoding passages", done, total),
-            )
-            with new_folder(kept) as beside:
-                save_file({"vectors": vectors}, beside / "vectors.safetensors")
-                write_json(beside / "notes.json", {f"passages cut at {encoder.format.passage_tokens} tokens": cut})
-        vectors = load_file(kept / "vectors.safetensors")["vectors"]
+            with locked(kept):
+                _encode(encoder, texts, kept, progress)
+        vectors = VectorFile.open(kept / "vectors.safetensors")
         notes = {reason: count for reason, count in read_json(kept / "notes.json").items() if count}
         return _DenseSearcher(encoder, vectors, [ids[text] for text in texts], notes)
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], kept: Path, progress: Progress) -> None:
+    """Write the vectors of the passages, block by block: a killed run loses one block, and memory stays bounded."""
+    longest = encoder.format.passage_tokens
+
+    def make(first: int, last: int) -> tuple[Tensor, int]:
+        return encoder.encode(
+            texts[first:last],
+            max_tokens=longest,
+            progress=lambda done, _: progress("encoding passages", first + done, len(texts)),
+        )
+
+    shape = (len(texts), encoder.width)
+    cut = write_in_blocks(kept / "vectors.safetensors", make, shape=shape, dtype=torch.float32, block=BLOCK)
+    write_json(kept / "notes.json", {f"passages cut at {longest} tokens": cut})
 
 
 class _DenseSearcher:
     """Equal passages are one row: a matrix product may round equal columns differently, and they would not tie."""
 
-    def __init__(self, encoder: Encoder, vectors: Tensor, ids: list[list[str]], notes: dict[str, int]) -> None:
+    def __init__(self, encoder: Encoder, vectors: VectorFile, ids: list[list[str]], notes: dict[str, int]) -> None:
         self.notes = notes
         self._encoder = encoder
         self._vectors = vectors
