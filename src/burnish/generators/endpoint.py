@@ -1,0 +1,146 @@
+"""A model behind an OpenAI-compatible address, on this machine or elsewhere."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2 as httpx
+from pydantic import Field, field_validator
+
+from burnish.errors import ModelError
+from burnish.generators import Generator, Writer
+from burnish.records import Message
+from burnish.text import printable
+
+_AGAIN = {408, 409, 429, 500, 502, 503, 504}  # what may go well on a further try
+_SHOWN = 300  # characters of an answer that a message shows
+
+
+class Endpoint(Generator):
+    """A chat model that a server offers as `POST URL/chat/completions`: llama.cpp, vLLM, Ollama, or a provider.
+
+    The text is what stands in `choices[0].message.content`. `temperature` 0 asks for the likeliest text, with a seed;
+    whether a prompt then always has the same text is up to the server. The key is read from the environment variable
+    that `key_env` names, and never written anywhere.
+    """
+
+    url: str  # up to and without /chat/completions, as `http://127.0.0.1:8080/v1`
+    model: str
+    key_env: str = "OPENAI_API_KEY"  # sent only where this variable is set
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = 0
+    parallel: int = Field(default=4, ge=1)  # requests at a time
+    seconds: float = Field(default=120.0, gt=0)  # waited for one answer
+    tries: int = Field(default=5, ge=1)  # of each prompt, with growing waits between them
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        """Return the address without a slash at its end.
+
+        Raises:
+            ValueError: it is no http(s) address.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"an address begins with http:// or https:// (found {url!r})")
+        return url.rstrip("/").removesuffix("/chat/completions")
+
+    def load(self) -> Writer:
+        """Return a writer; the server is asked when the first prompt comes."""
+        return _EndpointWriter(self)
+
+
+class _EndpointWriter:
+    parameters = 0  # a server does not say how large its model is
+
+    def __init__(self, settings: Endpoint) -> None:
+        self._settings = settings
+        key = os.environ.get(settings.key_env, "")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def write(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str]:
+        """Return the text written after each prompt; where one fails for good, the rest are not asked.
+
+        Raises:
+            ModelError: the server cannot be reached, refuses, or answers in another form.
+        """
+        lock, finished, failed = threading.Lock(), 0, threading.Event()
+
+        def one(prompt: Sequence[Message]) -> str:
+            nonlocal finished
+            if failed.is_set():
+                return ""
+            try:
+                text = self._ask(client, prompt)
+            except ModelError:
+                failed.set()
+                raise
+            with lock:
+                finished += 1
+                done(finished)
+            return text
+
+        with (
+            httpx.Client(headers=self._headers, timeout=self._settings.seconds) as client,
+            ThreadPoolExecutor(self._settings.parallel) as pool,
+        ):
+            return [*pool.map(one, prompts)]
+
+    def _ask(self, client: httpx.Client, prompt: Sequence[Message]) -> str:
+        """Send one prompt, again where that may help, and return the text.
+
+        Raises:
+            ModelError: it did not go well, and why.
+        """
+        settings = self._settings
+        body = {
+            "model": settings.model,
+            "messages": [message.model_dump() for message in prompt],
+            "max_tokens": settings.max_new_tokens,
+            "temperature": settings.temperature,
+            "seed": settings.seed,
+        }
+        said = ""
+        for turn in range(settings.tries):
+            if turn:
+                time.sleep(min(30.0, 0.5 * 2**turn))
+            try:
+                answer = client.post(f"{settings.url}/chat/completions", json=body)
+            except httpx.HTTPError as error:
+                said = f"{type(error).__name__}: {error}"
+                continue
+            if answer.is_success:
+                return self._text(answer)
+            said = f"status {answer.status_code}: {_short(answer.text)}"
+            if answer.status_code not in _AGAIN:
+                break
+        raise ModelError(
+            f"{settings.url}: the model {settings.model!r} gave no answer ({said}). The address must offer "
+            f"/chat/completions; a key is read from the environment variable {settings.key_env}"
+        )
+
+    def _text(self, answer: httpx.Response) -> str:
+        """Return the text of an answer.
+
+        Raises:
+            ModelError: it is not where it should be.
+        """
+        try:
+            found: Any = answer.json()
+            text = found["choices"][0]["message"]["content"]
+        except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+            raise ModelError(
+                f"{self._settings.url}: an answer has no choices[0].message.content, as OpenAI-compatible servers "
+                f"write it (found {_short(answer.text)})"
+            ) from error
+        return str(text or "").strip()
+
+
+def _short(text: str) -> str:
+    """Return the beginning of a server's words, safe to show."""
+    return printable(" ".join(text.split()))[:_SHOWN]
