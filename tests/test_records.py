@@ -257,3 +257,26 @@ def test_the_fingerprint_of_rows_depends_on_their_content_and_order():
     assert records_fingerprint(ROWS) == records_fingerprint([row.model_copy() for row in ROWS])
     assert records_fingerprint(ROWS) != records_fingerprint(ROWS[::-1])
     assert records_fingerprint(ROWS) != records_fingerprint(ROWS[:1])
+
+
+def test_grades_of_one_are_no_grades_and_are_not_written():
+    plain = Question(id="q", question="?", gold=("a", "b"))
+    assert Question(id="q", question="?", gold=("a", "b"), grades=(1, 1)) == plain
+    assert plain.graded == {"a": 1, "b": 1}
+    assert "grades" not in dump_jsonl([plain])
+    graded = Question(id="q", question="?", gold=("a", "b"), grades=(1, 3))
+    assert graded.graded == {"a": 1, "b": 3}
+    assert Question.model_validate_json(dump_jsonl([graded])) == graded
+
+
+@pytest.mark.parametrize(("grades", "message"), [((2,), "1 grades for 2 gold"), ((2, 0), "greater than or equal to 1")])
+def test_grades_are_one_for_each_gold_passage(grades, message):
+    with pytest.raises(ValueError, match=message):
+        Question(id="q", question="?", gold=("a", "b"), grades=grades)
+
+
+def test_a_pair_has_the_grade_of_each_positive():
+    pair = Pair(id="p", query="?", positives=("a", "b"), negatives=("c",), grades=(2, 1))
+    assert pair.graded == {"a": 2, "b": 1}
+    with pytest.raises(ValueError, match="3 grades for 2 positives"):
+        Pair(id="p", query="?", positives=("a", "b"), grades=(2, 1, 1))

@@ -246,6 +246,18 @@ def leaks(
     typer.echo(f"{exact} exact and {len(found) - exact} near duplicates among {len(rows)} rows")
 
 
+@app.command("export-beir")
+def export_beir(
+    source: Annotated[Path, typer.Argument(help="A prepared corpus, or a ladder's run.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="The folder to write.", show_default=False)],
+) -> None:
+    """Write a prepared corpus and its splits as a BEIR folder, for other libraries."""
+    from burnish.prepare.beir import export_beir as export
+
+    for split, questions in export(source, folder).items():
+        typer.echo(f"{folder / 'qrels' / f'{split}.tsv'}: {questions} questions")
+
+
 @app.command()
 def models(
     fetch: Annotated[bool, typer.Option("--fetch", help="Install and convert what is missing.")] = False,

@@ -4,9 +4,9 @@ import json
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, ValidationInfo, field_validator, model_validator
 
 from burnish.errors import DataError, near_miss
 from burnish.spec import Spec, faults
@@ -14,7 +14,14 @@ from burnish.text import fingerprint
 
 R = TypeVar("R", bound=Spec)
 
+Grade = Annotated[int, Field(ge=1)]  # how relevant a passage is; 1 where judgements know right and wrong alone
+
 SHOWN_FAULTS = 20  # a file with more says how many were left out
+
+
+def _no_grades(grades: tuple[int, ...]) -> bool:
+    """Tell whether the key is left out when a row is written."""
+    return not grades
 
 
 class Record(Spec):
@@ -35,11 +42,25 @@ class Chunk(Record):
 
 
 class Question(Record):
-    """A question with its right answers and the ids of the chunks that hold them."""
+    """A question with its right answers, the ids of the chunks that hold them, and how relevant each of these is.
+
+    grades: one for each of `gold`, 1 or more; none where all are 1, and ones alone are read as none.
+    """
 
     question: str = Field(min_length=1)
     answers: tuple[str, ...] = ()
     gold: tuple[str, ...] = ()
+    grades: tuple[Grade, ...] = Field(default=(), exclude_if=_no_grades)
+
+    @field_validator("grades")
+    @classmethod
+    def _one_for_each_gold(cls, grades: tuple[int, ...], others: ValidationInfo) -> tuple[int, ...]:
+        return _normal_grades(grades, others, "gold")
+
+    @property
+    def graded(self) -> dict[str, int]:
+        """Return each gold chunk's grade by its id, as ranking metrics read it."""
+        return dict(zip(self.gold, self.grades or (1,) * len(self.gold), strict=True))
 
 
 class Document(Record):
@@ -104,11 +125,37 @@ class Extraction(Record):
 
 
 class Pair(Record):
-    """A query with passages that answer it and passages that do not, as formatted texts."""
+    """A query with passages that answer it and passages that do not, as formatted texts.
+
+    grades: how relevant each positive is, as a question's. scores: what a teacher gives each positive and then each
+    negative, in any unit, higher is better.
+    """
 
     query: str = Field(min_length=1)
     positives: tuple[str, ...] = Field(min_length=1)
     negatives: tuple[str, ...] = ()
+    scores: tuple[FiniteFloat, ...] = ()
+    grades: tuple[Grade, ...] = Field(default=(), exclude_if=_no_grades)
+
+    @field_validator("grades")
+    @classmethod
+    def _one_for_each_positive(cls, grades: tuple[int, ...], others: ValidationInfo) -> tuple[int, ...]:
+        return _normal_grades(grades, others, "positives")
+
+    @property
+    def graded(self) -> dict[str, int]:
+        """Return each positive's grade by its text, as ranking metrics read it."""
+        return dict(zip(self.positives, self.grades or (1,) * len(self.positives), strict=True))
+
+    @model_validator(mode="after")
+    def _scores_each_passage(self) -> "Pair":
+        passages = len(self.positives) + len(self.negatives)
+        if self.scores and len(self.scores) != passages:
+            raise ValueError(
+                f"there are {len(self.scores)} scores for {len(self.positives)} positives and {len(self.negatives)} "
+                f"negatives; {passages} are needed, in this order, or none"
+            )
+        return self
 
 
 class Message(Spec):
@@ -203,6 +250,18 @@ def check_gold(questions: Iterable[Question], chunks: Iterable[Chunk]) -> None:
 def records_fingerprint(rows: Iterable[Spec]) -> str:
     """Return 16 hexadecimal digits that name these rows in this order."""
     return fingerprint(*(row.model_dump_json() for row in rows))
+
+
+def _normal_grades(grades: tuple[int, ...], others: ValidationInfo, field: str) -> tuple[int, ...]:
+    """Return the grades of what another field holds; none where all are 1, so that equal judgements are equal rows.
+
+    Raises:
+        ValueError: they are not as many.
+    """
+    graded = others.data.get(field)
+    if grades and graded is not None and len(grades) != len(graded):
+        raise ValueError(f"there are {len(grades)} grades for {len(graded)} {field}; one for each is needed, or none")
+    return () if set(grades) <= {1} else grades
 
 
 def _value(line: bytes) -> Any:

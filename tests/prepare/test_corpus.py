@@ -159,3 +159,14 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="the corpus cannot be written"):
         save(ready(source()), tmp_path / "file" / "x")
+
+
+def test_equal_questions_keep_the_highest_grade_of_each_passage():
+    chunks = [Chunk(id=name, text=f"passage {name} of the corpus") for name in "abc"]
+    twice = Chunk(id="d", text=chunks[0].text)
+    questions = [
+        Question(id="1", question="which?", gold=("a", "b"), grades=(1, 2)),
+        Question(id="2", question="Which", gold=("d", "c"), grades=(3, 1)),
+    ]
+    prepared = prepare(Source([*chunks, twice], questions, []), name="x", shares={"test": 1.0}, seed=0)
+    assert prepared.test[0].graded == {"a": 3, "b": 2, "c": 1}

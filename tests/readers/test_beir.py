@@ -103,3 +103,18 @@ def test_rows_that_are_not_json_or_lack_a_key_are_named(tmp_path):
     message = fault(tmp_path)
     assert "corpus.jsonl:1: text: this key is needed and missing" in message
     assert "corpus.jsonl:2: this row is not JSON" in message
+
+
+def test_scores_above_one_are_grades_and_the_highest_of_several_files_counts(tmp_path):
+    folder(tmp_path, dev=HEADER + "1\ta\t1\n2\ta\t1\n", test=HEADER + "1\tb\t3\n1\ta\t2\n2\tb\t0\n")
+    one, two = Beir(path=tmp_path).load().questions
+    assert one.graded == {"a": 2, "b": 3}
+    assert (two.gold, two.grades) == (("a",), ())
+
+
+def test_metadata_of_other_makers_means_nothing(tmp_path):
+    corpus = [{"_id": "a", "text": "one", "metadata": {"source": 3, "start": "late"}}]
+    queries = [{"_id": "1", "text": "q", "metadata": {"group": [1]}}]
+    source = Beir(path=folder(tmp_path, corpus=corpus, queries=queries, test=HEADER + "1\ta\t1\n")).load()
+    assert (source.chunks[0].source, source.chunks[0].start, source.chunks[0].end) == ("a", 0, 3)
+    assert source.questions[0].group == ""

@@ -40,10 +40,10 @@ class Measured:
 
 
 def measure_retrieval(searcher: Searcher, questions: Sequence[Question], metrics: Sequence[Metric]) -> Measured:
-    """Rank passages for each question and score the rankings against the gold passages."""
+    """Rank passages for each question and score the rankings against the gold passages and their grades."""
     hits = searcher.search([question.question for question in questions], DEPTH)
     rankings = [[hit.id for hit in row] for row in hits]
-    grades = [dict.fromkeys(question.gold, 1) for question in questions]
+    grades = [question.graded for question in questions]
     scores = {metric.label: _scores(metric.label, questions, metric.score(rankings, grades)) for metric in metrics}
     kept = {question.id: row for question, row in zip(questions, rankings, strict=True)}
     return Measured("retrieval", scores, rankings=kept)

@@ -106,15 +106,17 @@ def _without_copies(source: Source, rejected: list[Rejected]) -> tuple[list[Chun
     chunks = [chunk for chunk in source.chunks if stands_for[chunk.id] == chunk.id]
 
     same = exact_duplicates([question.question for question in source.questions])
-    gold: dict[int, dict[str, None]] = defaultdict(dict)  # dictionaries for their order
+    gold: dict[int, dict[str, int]] = defaultdict(dict)  # dictionaries for their order
     answers: dict[int, dict[str, None]] = defaultdict(dict)
     for question, place in zip(source.questions, same, strict=True):
-        gold[place].update(dict.fromkeys(stands_for[key] for key in question.gold))
+        for key, grade in question.graded.items():  # of several grades of one passage the highest counts
+            gold[place][stands_for[key]] = max(grade, gold[place].get(stands_for[key], 0))
         answers[place].update(dict.fromkeys(question.answers))
     questions = []
     for own, (question, place) in enumerate(zip(source.questions, same, strict=True)):
         if own == place:
-            questions.append(question.model_copy(update={"gold": tuple(gold[own]), "answers": tuple(answers[own])}))
+            right = {"gold": tuple(gold[own]), "grades": tuple(gold[own].values()), "answers": tuple(answers[own])}
+            questions.append(Question.model_validate({**question.model_dump(), **right}))
         else:
             detail = source.questions[place].id
             rejected.append(

@@ -24,6 +24,7 @@ def pairs(
             group=question.group,
             query=question.question,
             positives=tuple(map(passage, question.gold)),
+            grades=question.grades,
             negatives=tuple(map(passage, negatives.get(question.id, ()))),
         )
         for question in questions

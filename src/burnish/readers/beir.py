@@ -1,8 +1,9 @@
 """BEIR folders: corpus.jsonl, queries.jsonl and qrels/*.tsv (Thakur et al. 2021, arXiv 2104.08663)."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ConfigDict, Field
 
@@ -20,8 +21,9 @@ _LOOSE = ConfigDict(extra="ignore", coerce_numbers_to_str=True)  # BEIR files ca
 class Beir(Reader):
     """A folder in BEIR form: corpus.jsonl, queries.jsonl, qrels/*.tsv.
 
-    A passage is right for a question when one of the judgement files gives it a score of 1 or more. `answers` may stand
-    in a query's row or in its `metadata`; `group` may stand in any row.
+    A passage is right for a question when one of the judgement files gives it a score of 1 or more; the score is its
+    grade, the highest one where several files judge it. `answers` may stand in a query's row or in its `metadata`;
+    `group` in any row. Rows that burnish wrote have `metadata` with all that a chunk or a question holds beside.
     """
 
     path: Path
@@ -38,26 +40,18 @@ class Beir(Reader):
         passages = read_jsonl(self.path / "corpus.jsonl", _Passage)
         queries = read_jsonl(self.path / "queries.jsonl", _Query)
         gold = self._gold({query.id for query in queries}, {passage.id for passage in passages})
-        chunks = [
-            Chunk(id=row.id, group=row.group, title=row.title, text=row.text, source=row.id, end=len(row.text))
-            for row in passages
-        ]
         questions, rejected = [], []
         for query in queries:
             if gold.get(query.id):
-                answers = query.answers or query.metadata.answers
-                right = tuple(dict.fromkeys(gold[query.id]))
-                questions.append(
-                    Question(id=query.id, group=query.group, question=query.text, answers=answers, gold=right)
-                )
+                questions.append(query.question(gold[query.id]))
             else:
                 reason = "no relevant passage" if query.id in gold else "not judged"
                 rejected.append(Rejected(reason=reason, id=query.id, detail=query.text))
-        return Source(chunks=chunks, questions=questions, rejected=rejected)
+        return Source(chunks=[row.chunk() for row in passages], questions=questions, rejected=rejected)
 
-    def _gold(self, queries: Collection[str], passages: Collection[str]) -> dict[str, list[str]]:
-        """Return the right passages of every judged query; an empty list where every judgement is below 1."""
-        gold: dict[str, list[str]] = {}
+    def _gold(self, queries: Collection[str], passages: Collection[str]) -> dict[str, dict[str, int]]:
+        """Return the grades of every judged query's right passages; none where every judgement is below 1."""
+        gold: dict[str, dict[str, int]] = {}
         bad: list[str] = []
         for path in self._judgement_files():
             for row in _judgements(path, bad):
@@ -65,7 +59,9 @@ class Beir(Reader):
                     if found not in known:
                         hint = _near(found, known) if len(bad) < SHOWN_FAULTS else ""
                         bad.append(f"{path}:{row.line}: there is no {what} {found!r}.{hint}")
-                gold.setdefault(row.query, []).extend([row.passage] if row.score >= 1 else [])
+                right = gold.setdefault(row.query, {})
+                if row.score >= 1:
+                    right[row.passage] = max(row.score, right.get(row.passage, 0))
         raise_faults(bad)
         return gold
 
@@ -89,15 +85,37 @@ class Beir(Reader):
         return [folder / f"{self.split}.tsv"]
 
 
+class _Place(Spec):
+    group: str
+    source: str
+    start: int
+    end: int
+
+
 class _Passage(Record):
     model_config = _LOOSE
     id: str = Field(alias="_id")
     title: str = ""
     text: str
+    metadata: _Place | Any = None  # ours where it is exactly that; other files keep what they like there
+
+    def chunk(self) -> Chunk:
+        ours = self.metadata if isinstance(self.metadata, _Place) else None
+        place = ours or _Place(group="", source=self.id, start=0, end=len(self.text))
+        return Chunk(
+            id=self.id,
+            group=self.group or place.group,
+            title=self.title,
+            text=self.text,
+            source=place.source,
+            start=place.start,
+            end=place.end,
+        )
 
 
 class _Metadata(Spec):
     model_config = _LOOSE
+    group: Any = ""
     answers: tuple[str, ...] = ()
 
 
@@ -107,6 +125,16 @@ class _Query(Record):
     text: str = Field(min_length=1)
     answers: tuple[str, ...] = ()
     metadata: _Metadata = _Metadata()
+
+    def question(self, right: Mapping[str, int]) -> Question:
+        return Question(
+            id=self.id,
+            group=self.group or (self.metadata.group if isinstance(self.metadata.group, str) else ""),
+            question=self.text,
+            answers=self.answers or self.metadata.answers,
+            gold=tuple(right),
+            grades=tuple(right.values()),
+        )
 
 
 @dataclass(frozen=True, slots=True)
