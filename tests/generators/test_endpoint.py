@@ -89,7 +89,12 @@ def test_settings_and_key_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_key_is_sent_where_none_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     seen: list[dict[str, str]] = []
-    with server(lambda _, headers: (seen.append(headers), said("yes"))[1]) as url:
+
+    def answer(_: dict[str, Any], headers: dict[str, str]) -> tuple[int, str]:
+        seen.append(headers)
+        return said("yes")
+
+    with server(answer) as url:
         Endpoint(url=url, model="m").load().write(prompts("hello"), done=lambda _: None)
     assert "Authorization" not in seen[0]
 
@@ -102,8 +107,13 @@ def test_a_busy_server_is_asked_again(no_waiting: list[float]) -> None:
 
 
 def test_a_refusal_is_told_at_once_and_ends_the_rest() -> None:
-    asked: list[int] = []
-    with server(lambda *_: (asked.append(1), (401, "\x1b[31mno such key"))[1]) as url:
+    asked: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any], _: dict[str, str]) -> tuple[int, str]:
+        asked.append(body)
+        return 401, "\x1b[31mno such key"
+
+    with server(answer) as url:
         writer = Endpoint(url=url, model="m", parallel=1).load()
         with pytest.raises(ModelError, match=r"gave no answer \(status 401: no such key\).*OPENAI_API_KEY"):
             writer.write(prompts(*map(str, range(20))), done=lambda _: None)
