@@ -11,6 +11,7 @@ from burnish.errors import RecipeError, near_miss
 from burnish.generators import Generator
 from burnish.methods import Method
 from burnish.metrics import Metric
+from burnish.prepare.mining import Rules
 from burnish.prompt import PromptFormat
 from burnish.readers import Reader
 from burnish.records import Document, Record
@@ -117,13 +118,12 @@ class Corpus(Spec):
     test: float = Field(default=0.2, gt=0, lt=1)
 
 
-class Mining(Spec):
+class Mining(Rules):
     """Hard negatives: what this retriever ranks high and no label calls right."""
 
     retriever: Retriever
     per_question: int = Field(default=1, ge=0)
-    depth: int = Field(default=50, ge=1)
-    ceiling: float = Field(default=0.95, gt=0, le=1)  # of the positive's score (NV-Retriever, arXiv 2407.15831)
+    contains_answer: bool = False  # a ladder's answers may be names, which passages mention that answer nothing
 
 
 class TrainedPart(Spec):

@@ -1,93 +1,152 @@
 """Hard negatives: passages that a retriever takes for the answer, and that are not."""
 
+import math
+import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import islice
+from typing import Protocol
 
-from burnish.prepare.dedup import containment, word_shingles
+from burnish.errors import ModelError
+from burnish.prepare.hits import Candidate, union
+from burnish.prepare.mining import REASONS, VETO, Judge, Rules
 from burnish.records import Chunk, Question, check_gold
 from burnish.retrievers import Hit, Searcher
-from burnish.text import normal
+from burnish.text import TextFormat, fingerprint
 
-_COPY = 0.8  # share of word shingles from which a passage counts as a copy of the right one
 
-RIGHT = "is a right passage"
-ANSWER = "is titled like an answer"
-SCORE = "scores too close to the right passage"
-COPY = "is a near-duplicate of a right passage"
-UNRANKED = "ranks high where no right passage was found"
+class Scorer(Protocol):
+    """What judges a query and a passage together: a cross-encoder."""
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Return a score for each (query, passage), higher for what answers better, in any unit."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Mined:
-    """The ids of each question's negatives, hardest first, and what the rules left out."""
+    """Each question's negatives, hardest first, and what the rules left out."""
 
-    negatives: Mapping[str, tuple[str, ...]]  # by question id; every question has an entry
-    dropped: Mapping[str, int]  # hits by rule
+    chosen: Mapping[str, tuple[Candidate, ...]]  # by question id; every question has an entry
+    dropped: Mapping[str, int]  # candidates by rule, as far as was looked
     short: int  # questions with fewer negatives than asked for
     unfound: int  # questions none of whose right passages was among the hits
+
+    @property
+    def negatives(self) -> dict[str, tuple[str, ...]]:
+        """The ids alone."""
+        return {key: tuple(candidate.id for candidate in found) for key, found in self.chosen.items()}
 
 
 def mine(
     questions: Sequence[Question],
     chunks: Iterable[Chunk],
-    searcher: Searcher,
+    searchers: Sequence[Searcher],
+    rules: Rules,
     *,
-    per_question: int,
-    depth: int,
-    ceiling: float = 0.95,
+    veto: Scorer | None = None,
+    seed: int = 0,
 ) -> Mined:
-    """Return the best-ranked hits of each question that are safe to call wrong.
-
-    depth: how many hits are looked at. A hit is left out when it is right; when its title is an answer; when its score
-    is above `ceiling` times the lowest score of a right passage that was found (TopK-PercPos: Moreira et al. 2024,
-    arXiv 2407.15831), read as 1 - ceiling below that score, so that it also holds below zero; or when it is a copy of
-    a right passage: of the smaller's runs of five words at least 0.8 stand in the other. Where no right passage was
-    found there is no score to compare with, and the upper half of the hits is left out instead.
-
-    Raises:
-        ValueError: per_question is below 0, depth below 1, or ceiling is not in (0, 1].
-    """
-    if per_question < 0 or depth < 1 or not 0 < ceiling <= 1:
-        raise ValueError("per_question must be at least 0, depth at least 1, and ceiling in (0, 1]")
+    """Return the hits of each question that the rules find safe to call wrong, of the union of several retrievers."""
     by_id = {chunk.id: chunk for chunk in chunks}
     check_gold(questions, by_id.values())
+    asked = [question.question for question in questions]
+    lists = [searcher.search(asked, rules.depth) for searcher in searchers]
+    return choose(questions, lists, Judge(rules, by_id), veto=veto, seed=seed)
 
-    @cache
-    def shingles(key: str) -> frozenset[int]:
-        return word_shingles(by_id[key].text)
 
-    negatives: dict[str, tuple[str, ...]] = {}
-    dropped: Counter[str] = Counter(dict.fromkeys((RIGHT, ANSWER, SCORE, COPY, UNRANKED), 0))
+def choose(
+    questions: Sequence[Question],
+    lists: Sequence[Sequence[Sequence[Hit]]],
+    judge: Judge,
+    *,
+    right: Mapping[str, Collection[str]] | None = None,
+    veto: Scorer | None = None,
+    seed: int = 0,
+) -> Mined:
+    """Choose negatives among what retrievers found.
+
+    lists: of each retriever, for each question, its hits, best first. right: further right passages by question id,
+    beside the question's own. seed: of the random choice, which for a question depends on its id alone.
+    """
+    dropped: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
+    passing: dict[str, Iterator[Candidate]] = {}
     unfound = 0
-    found = searcher.search([question.question for question in questions], depth)
-    for question, hits in zip(questions, found, strict=True):
-        limit = _limit(question, hits, ceiling)
-        unfound += limit is None
-        answers = {normal(answer) for answer in question.answers}
-        kept: list[str] = []
-        for rank, hit in enumerate(hits):
-            if len(kept) == per_question:
-                break
-            if hit.id in question.gold:
-                dropped[RIGHT] += 1
-            elif limit is None and rank < depth // 2:
-                dropped[UNRANKED] += 1
-            elif limit is not None and hit.score > limit:
-                dropped[SCORE] += 1
-            elif by_id[hit.id].title and normal(by_id[hit.id].title) in answers:
-                dropped[ANSWER] += 1
-            elif any(containment(shingles(hit.id), shingles(gold)) >= _COPY for gold in question.gold):
-                dropped[COPY] += 1
+    for place, question in enumerate(questions):
+        gold = {*question.gold, *(right or {}).get(question.id, ())}
+        candidates = union([found[place] for found in lists])
+        unfound += not any(candidate.id in gold for candidate in candidates)
+        safe = judge.passing(question, candidates, gold, dropped)
+        passing[question.id] = _shuffled(safe, question, seed) if judge.rules.sampling == "random" else safe
+    count = judge.rules.per_question
+    if veto is None:
+        kept = {key: list(islice(safe, count)) for key, safe in passing.items()}
+    else:
+        kept = _vetted(questions, passing, judge, veto, dropped)
+    chosen = {key: tuple(sorted(found, key=_rank)) for key, found in kept.items()}
+    short = sum(len(found) < count for found in chosen.values())
+    return Mined(chosen=chosen, dropped=dict(dropped), short=short, unfound=unfound)
+
+
+def _rank(candidate: Candidate) -> tuple[int, int]:
+    """Return what candidates are ordered by, as `union` orders them."""
+    return candidate.best, candidate.ranks.index(candidate.best)
+
+
+def _shuffled(safe: Iterator[Candidate], question: Question, seed: int) -> Iterator[Candidate]:
+    found = list(safe)
+    random.Random(fingerprint(str(seed), question.id)).shuffle(found)
+    return iter(found)
+
+
+def _vetted(
+    questions: Sequence[Question],
+    passing: Mapping[str, Iterator[Candidate]],
+    judge: Judge,
+    veto: Scorer,
+    dropped: Counter[str],
+) -> dict[str, list[Candidate]]:
+    """Take what passes until there is enough, without what the scorer finds nearly as right as a right passage.
+
+    Of all questions together, as many pairs are scored at a time as are still wanted.
+    """
+    count, share, plain = judge.rules.per_question, judge.rules.veto_share, TextFormat()
+
+    def scores(pairs: Sequence[tuple[Question, str]]) -> list[float]:
+        texts = [(q.question, plain.passage(judge.chunks[key].title, judge.chunks[key].text)) for q, key in pairs]
+        return _checked(veto.score(texts), len(texts))
+
+    right = [(question, key) for question in questions for key in question.gold]
+    bars: dict[str, float] = {}
+    for (question, _), score in zip(right, scores(right) if right else [], strict=True):
+        bars[question.id] = min(score, bars.get(question.id, math.inf))
+    kept: dict[str, list[Candidate]] = {question.id: [] for question in questions}
+    wanting = list(questions)
+    while wanting:
+        drawn = [(q, c) for q in wanting for c in islice(passing[q.id], count - len(kept[q.id]))]
+        if not drawn:
+            break
+        for (question, candidate), score in zip(drawn, scores([(q, c.id) for q, c in drawn]), strict=True):
+            bar = bars.get(question.id, math.inf)
+            if score > bar - abs(bar) * (1 - share):
+                dropped[VETO] += 1
             else:
-                kept.append(hit.id)
-        negatives[question.id] = tuple(kept)
-    short = sum(len(kept) < per_question for kept in negatives.values())
-    return Mined(negatives=negatives, dropped=dict(dropped), short=short, unfound=unfound)
+                kept[question.id].append(candidate)
+        wanting = [question for question in wanting if len(kept[question.id]) < count]
+    return kept
 
 
-def _limit(question: Question, hits: Sequence[Hit], ceiling: float) -> float | None:
-    """Return the highest score a negative may have; None when no right passage was found."""
-    right = [hit.score for hit in hits if hit.id in question.gold]
-    return min(right) - abs(min(right)) * (1 - ceiling) if right else None
+def _checked(scores: Sequence[float], pairs: int) -> list[float]:
+    """Return the scores of a veto.
+
+    Raises:
+        ModelError: there are more or fewer than pairs, or one is no number.
+    """
+    if len(scores) != pairs or not all(map(math.isfinite, scores)):
+        broken = sum(not math.isfinite(score) for score in scores)
+        raise ModelError(
+            f"the veto's cross-encoder gave {len(scores)} scores for {pairs} pairs, {broken} of them no finite number; "
+            "leave `veto` out, or name another model"
+        )
+    return list(scores)

@@ -13,6 +13,7 @@ from burnish.run import read_json, write_json, write_text
 from burnish.steps.apart import resume_apart, train_apart
 from burnish.steps.shelf import Shelf
 from burnish.steps.train import Say
+from burnish.steps.veto import Veto
 
 MEBI = 2**20
 
@@ -71,10 +72,10 @@ class Trainings:
         mined = mine(
             data.train,
             data.chunks,
-            self._shelf.searcher(part.negatives.retriever),
-            per_question=part.negatives.per_question,
-            depth=part.negatives.depth,
-            ceiling=part.negatives.ceiling,
+            [self._shelf.searcher(part.negatives.retriever)],
+            part.negatives,
+            veto=Veto(part.negatives.veto) if part.negatives.veto else None,
+            seed=self._recipe.seed,
         )
         told = ", ".join(f"{count} that {reason}" for reason, count in mined.dropped.items() if count)
         self._say(f"hits left out as hard negatives: {told}")
