@@ -116,6 +116,9 @@ def test_too_few_passages_for_the_question_are_marked(store: VectorStore) -> Non
     scores, places = search.search(QUERIES[:1], 10)
     assert sorted(places[places >= 0].tolist()) == [0, 1, 2]
     assert torch.isfinite(scores[places >= 0]).all()
+    assert search.search(QUERIES, 0)[1].shape == (30, 0)
+    none = nearest(*rows(store, range(0)), coding="fp32", index="hnsw", times=4, folder=store.folder)
+    assert none.search(QUERIES, 5)[1].shape == (30, 0)
 
 
 def test_without_faiss_the_error_says_what_to_install(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,8 @@ class Approximate:
 
     def nearest(self, queries: Tensor, k: int) -> Tensor:
         """Return (queries, k) rows of the corpus, near ones first; -1 where the index found no more."""
+        if not k:
+            return torch.empty(len(queries), 0, dtype=torch.long)
         faiss = _faiss()
         if self.kind == "hnsw":
             how = faiss.SearchParametersHNSW(sel=self._alive, efSearch=max(BREADTH, k))

@@ -61,7 +61,7 @@ def nearest(
     vectors: StoredRows, keys: Sequence[bytes], *, coding: Coding, index: Index, times: int, folder: Path
 ) -> Nearest:
     """Return the search that was chosen; an approximate index is kept in the folder. keys: of the rows' texts."""
-    if index != "exact":
+    if index != "exact" and keys:  # FAISS makes no index of nothing
         made = Approximate.open(folder, index, keys, vectors, coded=coding == "int8")
         return Rescored(made, vectors, times)
     if coding == "fp32":

@@ -1,81 +1,272 @@
-"""Dense retrieval: the nearest vectors, exactly."""
+"""Dense retrieval: the nearest vectors."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
-import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from burnish.errors import DataError, ModelError, RecipeError, near_miss
+from burnish.models.approximate import is_installed
 from burnish.models.encode import Encoder
+from burnish.models.nearest import FIRST, SAMPLE, Coding, Index, Nearest, missed, nearest, sampled
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
-from burnish.models.topk import top_k
-from burnish.models.vectors import VectorFile, write_in_blocks
+from burnish.models.store import StoredRows, VectorStore, text_key
 from burnish.records import Chunk
 from burnish.retrievers import Hit, Progress, Retriever, Searcher
-from burnish.run import locked, read_json, write_json
+from burnish.run import locked, read_json, write_json, write_text
 from burnish.text import TextFormat, fingerprint
 
 BLOCK = 32768  # passages that are encoded before their vectors are on the disk: their token ids take some 150 MB
+EXACT_UP_TO = 250_000  # passages, with `index: auto`
+ENOUGH = 32  # questions in one search that pay for a check of the first of them against the exact search
 
 
 class Dense(Retriever):
-    """A bi-encoder: passages and questions as vectors, exact search over all of them."""
+    """A bi-encoder: passages and questions as vectors; the nearest by exact search, among codes, or by an index."""
 
     model: str
     format: TextFormat | None = None  # None: the model's own
+    vectors: Coding = "fp32"  # what is searched; the first hits are put into order by fp32 whatever it is
+    rescore: int = Field(default=4, ge=1)  # times as many candidates as hits: of int8, binary and approximate search
+    index: Literal["auto", "exact", "hnsw", "ivf"] = "auto"  # auto: exact up to 250,000 passages, hnsw beyond
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.vectors == "binary" and self.index in ("hnsw", "ivf"):
+            raise RecipeError(
+                f"`index: {self.index}` holds vectors as fp32 or int8; binary vectors are searched with `index: exact` "
+                "(a bit a number is read faster than a graph is walked)"
+            )
+        return self
 
     def build(self, chunks: Sequence[Chunk], *, cache: Path, progress: Progress) -> Searcher:
-        """Encode the chunks, or read their vectors from the cache: kept by model and by texts."""
-        allow_faster_fp32()
-        progress("loading the encoder", 0, 1)
-        encoder = Encoder.load(self.model, dtype=chosen_dtype())
-        encoder.format = self.format or encoder.format
-        ids: dict[str, list[str]] = {}  # text → ids in descending order; texts in descending order of their first
-        for chunk in sorted(chunks, key=lambda chunk: chunk.id, reverse=True):
-            ids.setdefault(encoder.format.passage(chunk.title, chunk.text), []).append(chunk.id)
-        texts = [*reversed(ids)]  # of equal scores the later row comes first
-        kept = cache / f"{encoder.fingerprint()}-{fingerprint(*texts)}"
-        if not (kept / "notes.json").is_file():
-            with locked(kept):
-                _encode(encoder, texts, kept, progress)
-        vectors = VectorFile.open(kept / "vectors.safetensors")
-        notes = {reason: count for reason, count in read_json(kept / "notes.json").items() if count}
-        return _DenseSearcher(encoder, vectors, [ids[text] for text in texts], notes)
+        """Encode the chunks whose vectors the cache does not hold: it keeps them by model and by text."""
+        encoder = _loaded(self, progress)
+        store = VectorStore(cache / encoder.fingerprint(), width=encoder.width)
+        _encode(encoder, store, chunks, progress)
+        searcher = _searcher(self, encoder, store, _by_text(_keys_by_id(encoder, chunks)), progress)
+        _check(searcher, store.folder, progress)
+        return searcher
 
 
-def _encode(encoder: Encoder, texts: Sequence[str], kept: Path, progress: Progress) -> None:
-    """Write the vectors of the passages, block by block: a killed run loses one block, and memory stays bounded."""
-    longest = encoder.format.passage_tokens
+class DenseIndex:
+    """Passages that can be searched, added and removed, in a folder of their own; only new texts are encoded.
 
-    def make(first: int, last: int) -> tuple[Tensor, int]:
-        return encoder.encode(
-            texts[first:last],
-            max_tokens=longest,
-            progress=lambda done, _: progress("encoding passages", first + done, len(texts)),
-        )
+    index.json (the model, its fingerprint) · passages.json (id → key of its text) · FINGERPRINT/ (vectors by key, and
+    an approximate index if there is one). After any changes the exact search finds what an index built anew would.
+    """
 
-    shape = (len(texts), encoder.width)
-    cut = write_in_blocks(kept / "vectors.safetensors", make, shape=shape, dtype=torch.float32, block=BLOCK)
-    write_json(kept / "notes.json", {f"passages cut at {longest} tokens": cut})
+    def __init__(self, folder: Path, dense: Dense, encoder: Encoder, progress: Progress) -> None:
+        """Put the parts together; `open` reads them from a folder."""
+        self.folder = folder
+        self._dense, self._encoder, self._progress = dense, encoder, progress
+        self._store = VectorStore(folder / encoder.fingerprint(), width=encoder.width)
+        self._keys = _read_keys(folder)
+        self._searcher: _DenseSearcher | None = None
+
+    @classmethod
+    def open(cls, folder: Path, dense: Dense, *, progress: Progress = lambda *_: None) -> Self:
+        """Open the index that stands in a folder, or begin one.
+
+        Raises:
+            ModelError: it was made with another model, or with another way of reading texts.
+        """
+        encoder = _loaded(dense, progress)
+        mine = {"model": dense.model, "fingerprint": encoder.fingerprint()}
+        if (folder / "index.json").is_file():
+            made = read_json(folder / "index.json")
+            if made["fingerprint"] != mine["fingerprint"]:
+                raise ModelError(
+                    f"{folder}: this index was made with {made['model']} ({made['fingerprint']}), and not with "
+                    f"{mine['model']} as it is now ({mine['fingerprint']}): weights or text format differ, and vectors "
+                    "of two models cannot be compared. Open it with that model, or begin another folder"
+                )
+        else:
+            write_json(folder / "index.json", mine)
+        return cls(folder, dense, encoder, progress)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all passages, in ascending order."""
+        return sorted(self._keys)
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """How many passages were cut short, and what the chosen search misses."""
+        searcher = self._current()
+        _check(searcher, self._store.folder, self._progress)
+        return searcher.notes
+
+    def add(self, chunks: Sequence[Chunk]) -> None:
+        """Add passages, found from the next search on; one whose id is there already takes its place.
+
+        Raises:
+            RunError: another process is changing this index.
+        """
+        with locked(self.folder):
+            self._store.refresh()
+            _encode(self._encoder, self._store, chunks, self._progress)
+            self._write({**_read_keys(self.folder), **_keys_by_id(self._encoder, chunks)})
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Remove passages, found no more from the next search on; their vectors stay, should they come back.
+
+        Raises:
+            DataError: the index holds no passage of such an id; nothing is removed then.
+            RunError: another process is changing this index.
+        """
+        gone = set(ids)
+        with locked(self.folder):
+            self._store.refresh()
+            keys = _read_keys(self.folder)
+            for unknown in sorted(gone - keys.keys()):
+                raise DataError(
+                    f"{self.folder}: no passage {unknown!r} stands in this index.{near_miss(unknown, keys)}"
+                )
+            self._write({key: text for key, text in keys.items() if key not in gone})
+
+    def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
+        """Return at most k hits for each question, best first; equal scores in descending order of id."""
+        return self._current().search(questions, k)
+
+    def _current(self) -> "_DenseSearcher":
+        """Return the searcher over the passages as they are now."""
+        if self._searcher is None:
+            self._searcher = _searcher(self._dense, self._encoder, self._store, _by_text(self._keys), self._progress)
+        return self._searcher
+
+    def _write(self, keys: dict[str, bytes]) -> None:
+        write_text(self.folder / "passages.json", json.dumps({name: key.hex() for name, key in keys.items()}))
+        self._keys, self._searcher = keys, None
 
 
+@dataclass
 class _DenseSearcher:
     """Equal passages are one row: a matrix product may round equal columns differently, and they would not tie."""
 
-    def __init__(self, encoder: Encoder, vectors: VectorFile, ids: list[list[str]], notes: dict[str, int]) -> None:
-        self.notes = notes
-        self._encoder = encoder
-        self._vectors = vectors
-        self._ids = ids
+    notes: dict[str, int]
+    encoder: Encoder
+    vectors: StoredRows
+    nearest: Nearest
+    ids: dict[bytes, list[str]]  # by the key of their text, in the order of the rows
+    checks: str  # what the search is called where it may miss something
+    checked: bool = False  # with questions
+
+    def __post_init__(self) -> None:
+        self._rows = [*self.ids.values()]
 
     def search(self, questions: Sequence[str], k: int) -> list[list[Hit]]:
         if not questions:
             return []
-        form = self._encoder.format
-        queries, _ = self._encoder.encode([form.query(text) for text in questions], max_tokens=form.query_tokens)
-        scores, rows = top_k(queries, self._vectors, k)
+        form = self.encoder.format
+        queries, _ = self.encoder.encode([form.query(text) for text in questions], max_tokens=form.query_tokens)
+        if self.checks and not self.checked and len(questions) >= ENOUGH:
+            self.notes |= _missed(self.checks, self.nearest, self.vectors, queries[:SAMPLE], "questions")
+            self.checked = True
+        scores, rows = self.nearest.search(queries, k)
         return [self._hits(best, found, k) for best, found in zip(scores.tolist(), rows.tolist(), strict=True)]
 
     def _hits(self, scores: list[float], rows: list[int], k: int) -> list[Hit]:
-        hits = [Hit(key, score) for score, row in zip(scores, rows, strict=True) for key in self._ids[row]]
+        hits = [Hit(key, score) for score, row in zip(scores, rows, strict=True) if row >= 0 for key in self._rows[row]]
         return sorted(hits, key=lambda hit: (hit.score, hit.id), reverse=True)[:k]
+
+
+def _loaded(dense: Dense, progress: Progress) -> Encoder:
+    allow_faster_fp32()
+    progress("loading the encoder", 0, 1)
+    encoder = Encoder.load(dense.model, dtype=chosen_dtype())
+    encoder.format = dense.format or encoder.format
+    return encoder
+
+
+def _searcher(
+    dense: Dense, encoder: Encoder, store: VectorStore, ids: dict[bytes, list[str]], progress: Progress
+) -> _DenseSearcher:
+    """Make the search ready over the passages whose ids stand by the keys of their texts."""
+    keys = [*ids]
+    notes = {f"passages cut at {encoder.format.passage_tokens} tokens": store.cut(keys)}
+    index, without = _chosen(dense, len(keys))
+    if without:
+        notes["passages searched exactly, since faiss is not installed (`pip install 'burnish[faiss]'`)"] = len(keys)
+    vectors = store.rows(keys)
+    if (index, dense.vectors) != ("exact", "fp32"):
+        progress(f"indexing ({index}, {dense.vectors})", 0, len(keys))
+    found = nearest(vectors, keys, coding=dense.vectors, index=index, times=dense.rescore, folder=store.folder)
+    checks = f"{index if index != 'exact' else ''} {dense.vectors} (rescore {dense.rescore})".strip()
+    exact = not keys or (index, dense.vectors) == ("exact", "fp32")
+    notes = {reason: count for reason, count in notes.items() if count}
+    return _DenseSearcher(notes, encoder, vectors, found, ids, "" if exact else checks)
+
+
+def _check(searcher: _DenseSearcher, folder: Path, progress: Progress) -> None:
+    """Note what the search misses for a sample of the passages; the folder keeps it, for the check costs a search."""
+    if not searcher.checks:
+        return
+    kept = folder / "checked" / f"{fingerprint(searcher.checks, *(key.hex() for key in searcher.ids))}.json"
+    if not kept.is_file():
+        progress(f"checking {searcher.checks} against exact search", 0, 1)
+        vectors = searcher.vectors
+        write_json(kept, _missed(searcher.checks, searcher.nearest, vectors, sampled(vectors), "passages"))
+    searcher.notes |= read_json(kept)
+
+
+def _chosen(dense: Dense, passages: int) -> tuple[Index, bool]:
+    """Return the index for so many passages, and whether it is exact for want of faiss."""
+    if dense.index != "auto":
+        return dense.index, False
+    if passages <= EXACT_UP_TO or dense.vectors == "binary":
+        return "exact", False
+    return ("hnsw", False) if is_installed() else ("exact", True)
+
+
+def _missed(name: str, search: Nearest, vectors: StoredRows, queries: Tensor, what: str) -> dict[str, int]:
+    """Return a note of what a search misses of the exact one's first hits."""
+    count, of = missed(search, vectors, queries)
+    return {f"nearest passages missed by {name}, of {of} (the first {FIRST} of each of {len(queries)} {what})": count}
+
+
+def _encode(encoder: Encoder, store: VectorStore, chunks: Sequence[Chunk], progress: Progress) -> None:
+    """Encode the texts that have no vector, block by block: a killed run loses one block, and memory stays bounded."""
+    form = encoder.format
+    ordered = sorted(chunks, key=lambda chunk: chunk.id, reverse=True)  # the same batches whatever theirs was
+    texts = dict.fromkeys(form.passage(chunk.title, chunk.text) for chunk in ordered)
+    new = [(key, text) for text in reversed(texts) if (key := text_key(text)) not in store]
+    for first in range(0, len(new), BLOCK):
+        keys, block = zip(*new[first : first + BLOCK], strict=True)
+
+        def told(done: int, _: int, first: int = first) -> None:
+            progress("encoding passages", first + done, len(new))
+
+        vectors, cut = encoder.encode(block, max_tokens=form.passage_tokens, progress=told)
+        store.add(keys, vectors, _cut(encoder, block) if cut else [False] * len(block))
+
+
+def _cut(encoder: Encoder, texts: Sequence[str]) -> list[bool]:
+    """Tell of each text whether it is longer than what is read of it."""
+    longest = encoder.format.passage_tokens
+    ids = encoder.tokenizer(list(texts), truncation=True, max_length=longest + 1, return_attention_mask=False)
+    return [len(row) > longest for row in ids["input_ids"]]
+
+
+def _keys_by_id(encoder: Encoder, chunks: Iterable[Chunk]) -> dict[str, bytes]:
+    return {chunk.id: text_key(encoder.format.passage(chunk.title, chunk.text)) for chunk in chunks}
+
+
+def _by_text(keys: Mapping[str, bytes]) -> dict[bytes, list[str]]:
+    """Return the ids of each text in descending order, the texts in ascending order of their last id.
+
+    Of equal scores the later row comes first, so hits are in descending order of id.
+    """
+    ids: dict[bytes, list[str]] = {}
+    for name in sorted(keys, reverse=True):
+        ids.setdefault(keys[name], []).append(name)
+    return dict(reversed(ids.items()))
+
+
+def _read_keys(folder: Path) -> dict[str, bytes]:
+    path = folder / "passages.json"
+    return {name: bytes.fromhex(key) for name, key in read_json(path).items()} if path.is_file() else {}

@@ -28,7 +28,8 @@ class Shelf:
         if key not in self._searchers:
             made = retriever.build(self.data.chunks, cache=self._index, progress=self._progress)
             for reason, count in made.notes.items():
-                self._say(f"{reason}: {count} of {len(self.chunks)}")
+                of = f" of {len(self.chunks)}" if reason.startswith("passages") else ""
+                self._say(f"{reason}: {count}{of}")
             self._searchers[key] = made
         return self._searchers[key]
 
