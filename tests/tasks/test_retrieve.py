@@ -56,7 +56,10 @@ def test_how_many_tokens_a_pass_holds_does_not_change_loss_or_gradient(built: Bu
 def test_a_passage_that_two_queries_share_is_a_positive_of_both(built: Built):
     rows = [pair("a", "red", ["one two"], ["three"]), pair("b", "blue", ["one two", "four"], ["five"])]
     batch = TASK.collate(TASK.encode(rows, built).items)
-    assert batch.positive_qd.tolist() == [[True, False, False, False], [True, False, True, False]]
+    assert batch.candidates_rc.tolist() == [[0, 1, 0], [0, 2, 3]]
+    assert batch.positive_rc.tolist() == [[True, False, False], [True, True, False]]
+    assert batch.negative_rc.tolist() == [[False, True, False], [False, False, True]]
+    assert batch.known.tolist() == [[0, 0], [1, 0], [1, 2]]
     assert len(batch.passages) == 4
 
 
@@ -64,6 +67,38 @@ def test_a_negative_that_reads_like_a_positive_is_none(built: Built):
     rows = [pair("a", "red", ["one two"], ["one   two", "three"])]
     [item] = TASK.encode(rows, built).items
     assert len(item.negatives) == 1
+
+
+def test_rows_with_the_same_query_share_their_positives(built: Built):
+    rows = [
+        pair("a", "red", ["one two"], ["four", "three"]),
+        pair("b", "red", ["three"], ["five"]),
+        pair("c", "blue", ["six"], ["three"]),
+    ]
+    encoded = TASK.encode(rows, built)
+    assert [len(item.negatives) for item in encoded.items] == [1, 1, 1]
+    assert encoded.items[0].known == encoded.items[1].positives
+    [note] = encoded.notes.items()
+    assert note == ("negatives left out, since they answer the query by another row or are the query itself", 1)
+    batch = TASK.collate(encoded.items)
+    assert batch.known.tolist() == [[0, 0], [0, 2], [1, 2], [1, 0], [2, 4]]
+
+
+def test_a_passage_that_says_what_the_query_says_is_not_wrong(built: Built):
+    task = TASK.model_copy(update={"query_prefix": "question ", "passage_prefix": "passage "})
+    rows = [pair("a", "red cat", ["one two"], ["Red  cat!", "three"]), pair("b", "blue", ["red cat"])]
+    built = task.build(built.model.transformer.config.name_or_path)  # type: ignore[union-attr]
+    [first, second] = task.encode(rows, built).items
+    assert len(first.negatives) == 1
+    assert second.positives[0] in first.known
+
+
+def test_a_passage_known_by_another_row_costs_nothing(built: Built):
+    twins = [pair("a", "red", ["one two"]), pair("b", "red", ["three"])]
+    with torch.no_grad():
+        assert TASK.total_loss(built.model, TASK.collate(TASK.encode(twins, built).items)).item() == 0
+        others = TASK.encode([pair("a", "red", ["one two"]), pair("b", "blue", ["three"])], built)
+        assert TASK.total_loss(built.model, TASK.collate(others.items)).item() > 0
 
 
 def test_cut_texts_are_counted_once(built: Built):

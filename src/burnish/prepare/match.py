@@ -13,6 +13,7 @@ _OPTIONAL = {
     "id": ("id", "_id"),
     "group": ("group",),
     "negatives": ("negatives", "negative"),
+    "scores": ("scores", "teacher_scores"),
     "pair": ("pair", "text2", "sentence2", "text_pair"),
     "others": ("others",),
 }

@@ -1,51 +1,74 @@
 """Retrieval: queries and their passages close together, in one vector space."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from burnish.errors import RecipeError
 from burnish.losses import Loss
 from burnish.losses.contrastive import Contrastive
+from burnish.losses.distill import Distill
+from burnish.losses.margin_mse import MarginMse
+from burnish.losses.triplet import Triplet
 from burnish.metrics import Metric
-from burnish.models.encode import Encoder
+from burnish.models.cached import cached_vectors
+from burnish.models.encode import TOKENS_PER_PASS, TOKENS_PER_PASS_CUDA, Encoder
 from burnish.models.topk import top_k
-from burnish.records import Pair, Record
+from burnish.records import Pair, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
+from burnish.text import normal
+
+Ids = tuple[int, ...]
 
 SHOWN = 100  # ranks that metrics may look at
 
 
 @dataclass(frozen=True, slots=True)
 class RetrieveItem:
-    """A query with its passages, tokenized; a passage is known by its token ids."""
+    """A query with its passages, tokenized; a passage is known by its token ids.
+
+    known: passages that answer the query by other rows, or say what the query says. scores: a teacher's, of each
+    positive and then each negative, or none.
+    """
 
     id: str
     tokens: int
-    query: tuple[int, ...]
-    positives: tuple[tuple[int, ...], ...]
-    negatives: tuple[tuple[int, ...], ...]
+    query: Ids
+    positives: tuple[Ids, ...]
+    negatives: tuple[Ids, ...]
+    known: tuple[Ids, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RetrieveBatch:
-    """Queries, and the batch's unique passages; positive_qd is true where a passage is a positive of the query."""
+    """Queries, and the batch's unique passages.
 
-    queries: list[tuple[int, ...]]
-    passages: list[tuple[int, ...]]
-    positive_qd: Tensor
+    candidates_rc: (queries, candidates), each row's own passages as places among `passages`. positive_rc, negative_rc:
+    the same shape, which of them are right and which wrong; neither where a row is padded. teacher_rc: the same shape,
+    a teacher's scores. known: (any, 2), a query's place and that of a passage which is never wrong for it, positives
+    included.
+    """
+
+    queries: list[Ids]
+    passages: list[Ids]
+    candidates_rc: Tensor
+    positive_rc: Tensor
+    negative_rc: Tensor
+    teacher_rc: Tensor
+    known: Tensor
 
 
 class Retrieve(Task):
     """Bi-encoder retrieval, trained with in-batch and hard negatives; saved as a sentence-transformers folder."""
 
     record: ClassVar[type[Record]] = Pair
-    divisible: ClassVar[bool] = False  # a query's negatives are the passages of the whole batch
 
     loss: Loss = Contrastive()
     metrics: tuple[Metric, ...] = Field(
@@ -55,7 +78,25 @@ class Retrieve(Task):
     passage_prefix: str | None = None
     query_tokens: int = 64
     passage_tokens: int = 128
-    pass_tokens: int = 8192  # padded tokens that one forward pass holds; the numbers do not depend on it
+    pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Self:
+        """Check that the loss is one between queries and passages.
+
+        Raises:
+            RecipeError: it is another.
+        """
+        if not isinstance(self.loss, Contrastive | Triplet | MarginMse | Distill):
+            raise RecipeError(
+                f"the loss of retrieval is contrastive, triplet, margin_mse or distill, not {self.loss.kind}"
+            )
+        return self
+
+    @property
+    def divisible(self) -> bool:  # type: ignore[override]
+        """Whether a batch may be cut: not where a query's negatives are the passages of the whole batch."""
+        return not isinstance(self.loss, Contrastive)
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the encoder; a learned temperature is a new parameter of it."""
@@ -69,7 +110,10 @@ class Retrieve(Task):
         return Built(encoder, encoder.tokenizer)
 
     def encode(self, rows: Sequence[Pair], built: Built) -> Encoded:
-        """Tokenize every different text once, with the model's prefixes before it."""
+        """Tokenize every different text once, with the model's prefixes before it.
+
+        A passage that answers a query in any of the rows is in none of them a negative of this query.
+        """
         encoder: Any = built.model
         form = encoder.format
         passages = list(dict.fromkeys(text for row in rows for text in (*row.positives, *row.negatives)))
@@ -77,23 +121,47 @@ class Retrieve(Task):
         read = [form.passage("", text) for text in passages]
         tokens, cut_passages = encoder.tokenize(read, max_tokens=form.passage_tokens)
         ids = {text: tuple(found) for text, found in zip(passages, tokens, strict=True)}
-        items = []
-        for row, query in zip(rows, queries, strict=True):
-            positives = tuple(dict.fromkeys(ids[text] for text in row.positives))
-            negatives = tuple(dict.fromkeys(ids[text] for text in row.negatives if ids[text] not in positives))
-            size = len(query) + sum(map(len, positives + negatives))
-            items.append(RetrieveItem(row.id, size, tuple(query), positives, negatives))
-        notes = {"queries cut at the end": cut_queries, "passages cut at the end": cut_passages}
+        answers = _answers(rows, queries, ids)
+        items = [_item(row, query, ids, answers[tuple(query)]) for row, query in zip(rows, queries, strict=True)]
+        pairs = zip(rows, items, strict=True)
+        notes = {
+            "queries cut at the end": cut_queries,
+            "passages cut at the end": cut_passages,
+            "negatives left out, since they answer the query by another row or are the query itself": sum(
+                ids[text] in item.known for row, item in pairs for text in row.negatives
+            ),
+        }
         return Encoded(items, {reason: count for reason, count in notes.items() if count})
 
     def collate(self, items: Sequence[RetrieveItem]) -> RetrieveBatch:
-        """List the batch's different passages once, and mark each query's positives among them."""
+        """List the batch's different passages once, and where among them each query's are."""
         passages = list(dict.fromkeys(text for item in items for text in (*item.positives, *item.negatives)))
         place = {text: number for number, text in enumerate(passages)}
-        positive_qd = torch.zeros(len(items), len(passages), dtype=torch.bool)
+        shape = (len(items), max(len(item.positives) + len(item.negatives) for item in items))
+        candidates_rc = torch.zeros(shape, dtype=torch.long)
+        right_rc = torch.tensor([[len(item.positives)] for item in items])
+        there_rc = torch.tensor([[len(item.positives) + len(item.negatives)] for item in items])
+        teacher_rc = torch.zeros(shape)
         for row, item in enumerate(items):
-            positive_qd[row, [place[text] for text in item.positives]] = True
-        return RetrieveBatch([item.query for item in items], passages, positive_qd)
+            own = [place[text] for text in (*item.positives, *item.negatives)]
+            candidates_rc[row, : len(own)] = torch.tensor(own)
+            teacher_rc[row, : len(item.scores)] = torch.tensor(item.scores)
+        known = [
+            (row, place[text])
+            for row, item in enumerate(items)
+            for text in (*item.positives, *item.known)
+            if text in place
+        ]
+        column_c = torch.arange(shape[1])
+        return RetrieveBatch(
+            queries=[item.query for item in items],
+            passages=passages,
+            candidates_rc=candidates_rc,
+            positive_rc=column_c < right_rc,
+            negative_rc=(column_c >= right_rc) & (column_c < there_rc),
+            teacher_rc=teacher_rc,
+            known=torch.tensor(known),
+        )
 
     def count(self, batch: RetrieveBatch) -> int:
         """Count the queries."""
@@ -102,24 +170,48 @@ class Retrieve(Task):
     def total_loss(self, model: nn.Module, batch: RetrieveBatch) -> Tensor:
         """Return the loss summed over the queries."""
         encoder: Any = model
-        queries = encoder.embed(batch.queries, tokens_per_pass=self.pass_tokens)
-        passages = encoder.embed(batch.passages, tokens_per_pass=self.pass_tokens)
-        scores_qd = queries @ passages.T
-        loss: Any = self.loss
-        names = dict(model.named_parameters())  # a method may have wrapped the model
-        scale = next((weight for name, weight in names.items() if name.split(".")[-1] == "log_scale"), None)
-        extra = {} if scale is None else {"scale": scale.float().exp()}
-        total: Tensor = loss(scores_qd, batch.positive_qd.to(scores_qd.device), **extra)
-        return total
+        device = next(model.parameters()).device
+
+        def embed(texts: Sequence[Sequence[int]]) -> Tensor:
+            vectors: Tensor = encoder.embed(texts, tokens_per_pass=self.pass_tokens)
+            return vectors
+
+        sides = [(embed, batch.queries), (embed, batch.passages)]
+        at_once = TOKENS_PER_PASS_CUDA if device.type == "cuda" else TOKENS_PER_PASS
+        queries, passages = cached_vectors(sides, pass_tokens=self.pass_tokens, at_once=at_once, device=device)
+        candidates_rc, positive_rc = batch.candidates_rc.to(device), batch.positive_rc.to(device)
+        negative_rc, teacher_rc = batch.negative_rc.to(device), batch.teacher_rc.to(device)
+        if isinstance(self.loss, Contrastive):
+            return self.loss.of_vectors(
+                queries,
+                passages,
+                _pairs(candidates_rc, positive_rc),
+                known=batch.known.to(device),
+                negatives=_pairs(candidates_rc, negative_rc),
+                scale=_learned_scale(model),
+            )
+        scores_rc = torch.einsum("rw,rcw->rc", queries, passages[candidates_rc])
+        if isinstance(self.loss, Triplet):
+            return self.loss(scores_rc, positive_rc, negative_rc)
+        if isinstance(self.loss, MarginMse):
+            return self.loss(scores_rc, positive_rc, negative_rc, teacher_rc)
+        assert isinstance(self.loss, Distill)
+        return self.loss(scores_rc, positive_rc | negative_rc, teacher_rc)
 
     def audit(self, items: Sequence[RetrieveItem], built: Built) -> list[str]:
-        """Show one query, its first positive and its first negative as the towers read them."""
+        """Show one query, its first positive and its first negative as the towers read them, and a teacher's scores.
+
+        Raises:
+            DataError: rows lack the negatives or the teacher's scores that the loss needs.
+        """
+        self._require_what_the_loss_needs(items)
         decode = built.tokenizer.decode
         item = items[0]
         shown = {"query": item.query, "positive": item.positives[0]}
         if item.negatives:
             shown["negative"] = item.negatives[0]
-        return [f"{name}: {decode(ids)}" for name, ids in shown.items()]
+        scores = [f"teacher's scores: {', '.join(f'{score:g}' for score in item.scores)}"] if item.scores else []
+        return [*(f"{name}: {decode(ids)}" for name, ids in shown.items()), *scores]
 
     def predictions(
         self,
@@ -147,10 +239,78 @@ class Retrieve(Task):
         return [[passages[place] for place in row] for row in best.tolist()]
 
     def references(self, rows: Sequence[Pair]) -> list[Any]:
-        """Return each query's positives with their grade, 1."""
-        return [dict.fromkeys(row.positives, 1) for row in rows]
+        """Return each query's positives with their grades."""
+        return [row.graded for row in rows]
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:  # noqa: ARG002
         """Write a sentence-transformers folder."""
         encoder: Any = model
         encoder.save(folder)
+
+    def _require_what_the_loss_needs(self, items: Sequence[RetrieveItem]) -> None:
+        """Check that every row has the negatives and the teacher's scores that the loss needs.
+
+        Raises:
+            DataError: rows lack them; each is named.
+        """
+        bad = []
+        kind = self.loss.kind
+        for item in items:
+            if isinstance(self.loss, MarginMse | Distill) and not item.scores:
+                bad.append(
+                    f"row {item.id!r}: loss {kind} learns from a teacher's scores, and this row has none; "
+                    "add `scores`, one for each positive and then each negative, or use contrastive"
+                )
+            if isinstance(self.loss, Triplet | MarginMse) and not item.negatives:
+                bad.append(
+                    f"row {item.id!r}: loss {kind} compares right passages with wrong ones, and this row has no "
+                    "`negatives` beside its positives; add some, or use contrastive"
+                )
+            if isinstance(self.loss, Distill) and len(item.positives) + len(item.negatives) < 2:
+                bad.append(
+                    f"row {item.id!r}: loss {kind} compares a query's passages, and this row has one alone; add "
+                    "`negatives`, or use contrastive"
+                )
+        raise_faults(bad)
+
+
+def _answers(
+    rows: Sequence[Pair], queries: Sequence[Sequence[int]], ids: Mapping[str, Ids]
+) -> dict[Ids, dict[Ids, None]]:
+    """Return what answers each query, in any row that asks it, and the passages that say the same as the query."""
+    same: dict[str, list[Ids]] = {}
+    for text, tokens in ids.items():
+        same.setdefault(normal(text), []).append(tokens)
+    found: dict[Ids, dict[Ids, None]] = {}
+    for row, query in zip(rows, queries, strict=True):
+        right = found.setdefault(tuple(query), {})
+        right.update(dict.fromkeys([*(ids[text] for text in row.positives), *same.get(normal(row.query), ())]))
+    return found
+
+
+def _item(row: Pair, query: Sequence[int], ids: Mapping[str, Ids], answers: Mapping[Ids, None]) -> RetrieveItem:
+    """Return the row, tokenized; of passages that read alike the first counts."""
+    positives = tuple(dict.fromkeys(ids[text] for text in row.positives))
+    negatives = tuple(dict.fromkeys(ids[text] for text in row.negatives if ids[text] not in answers))
+    texts = (*row.positives, *row.negatives)[: len(row.scores)]
+    scores = {ids[text]: score for text, score in zip(reversed(texts), reversed(row.scores), strict=True)}
+    return RetrieveItem(
+        id=row.id,
+        tokens=len(query) + sum(map(len, positives + negatives)),
+        query=tuple(query),
+        positives=positives,
+        negatives=negatives,
+        known=tuple(text for text in answers if text not in positives),
+        scores=tuple(scores[text] for text in positives + negatives) if scores else (),
+    )
+
+
+def _pairs(candidates_rc: Tensor, chosen_rc: Tensor) -> Tensor:
+    """Return (row, passage) of the chosen candidates, sorted by row."""
+    return torch.stack([chosen_rc.nonzero(as_tuple=True)[0], candidates_rc[chosen_rc]], dim=1)
+
+
+def _learned_scale(model: nn.Module) -> Tensor | None:
+    """Return 1/τ where it is a parameter; a method may have wrapped the model."""
+    named = model.named_parameters()
+    return next((weight.float().exp() for name, weight in named if name.split(".")[-1] == "log_scale"), None)
