@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from burnish.cli_mine import mine
 from burnish.errors import BurnishError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(mine)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="The folder for the run; by default runs/RECIPE.")]
@@ -244,6 +246,59 @@ def leaks(
         typer.echo(printable(f"{leak.kind}  {leak.similarity:.2f}  {leak.ours}  {leak.theirs}"))
     exact = sum(leak.kind == "exact" for leak in found)
     typer.echo(f"{exact} exact and {len(found) - exact} near duplicates among {len(rows)} rows")
+
+
+@app.command()
+def synthesize(
+    corpus: Annotated[Path, typer.Argument(help="A BEIR folder, a ladder's run, or a table of texts.")],
+    out: Annotated[Path, typer.Option(help="The BEIR folder to write.", show_default=False)],
+    writer: Annotated[str, typer.Option(help="The model that writes the questions.")] = "embedded/smollm2",
+    url: Annotated[str, typer.Option(help="The OpenAI-compatible address that offers it; none: this machine.")] = "",
+    retriever: Annotated[str, typer.Option(help="With BM25, it must bring the passage back.")] = "embedded/minilm",
+    passages: Annotated[int | None, typer.Option(min=1, help="How many are asked about; all if not said.")] = None,
+    per_passage: Annotated[int, typer.Option(min=1, max=4, help="Questions for each.")] = 2,
+    top_k: Annotated[int, typer.Option(min=1, help="Among so many the passage must come back.")] = 10,
+    seed: int = 0,
+) -> None:
+    """Have a model write questions about passages that nobody has labelled, and keep those that hold up."""
+    from burnish.terminal import Screen
+
+    with Screen() as screen:
+        from burnish.generators import Generator
+        from burnish.prepare.synthesize import Synthesis
+        from burnish.retrievers import Retriever
+        from burnish.steps.synthesize import questions
+
+        kind = {"kind": "endpoint", "url": url} if url else {"kind": "local", "max_new_tokens": 48}
+        dense = {"kind": "dense", "model": retriever}
+        found = questions(
+            corpus,
+            out,
+            writer=Generator.read(kind | {"model": writer}),
+            retriever=Retriever.read({"kind": "hybrid", "of": ["bm25", dense]}),
+            settings=Synthesis(per_passage=per_passage, top_k=top_k),
+            passages=passages,
+            seed=seed,
+            say=screen.say,
+            progress=screen.progress,
+        )
+    counts = ", ".join(f"{count} {side}" for side, count in found["questions"].items())
+    screen.show(f"{out}: {counts} questions; whole documents are on one side")
+
+
+@app.command()
+def crops(
+    corpus: Annotated[Path, typer.Argument(help="A BEIR folder, a ladder's run, or a table of texts.")],
+    out: Annotated[Path, typer.Option(help="The JSONL table to write.", show_default=False)],
+    per_passage: Annotated[int, typer.Option(min=1, help="Pairs from each.")] = 1,
+    seed: int = 0,
+) -> None:
+    """Make pairs of pieces of one passage (Contriever): training rows of the task `retrieve`, without any labels."""
+    from burnish.prepare.crops import Crops
+    from burnish.steps.synthesize import crops as step
+
+    count = step(corpus, out, settings=Crops(per_passage=per_passage), seed=seed, say=typer.echo)
+    typer.echo(f"{out}: {count} pairs")
 
 
 @app.command("export-beir")

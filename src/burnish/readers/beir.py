@@ -37,7 +37,7 @@ class Beir(Reader):
         """
         if not self.path.is_dir():
             raise DataError(f"{self.path}: there is no such folder; corpus.jsonl, queries.jsonl and qrels/ are needed")
-        passages = read_jsonl(self.path / "corpus.jsonl", _Passage)
+        passages = read_passages(self.path)
         queries = read_jsonl(self.path / "queries.jsonl", _Query)
         gold = self._gold({query.id for query in queries}, {passage.id for passage in passages})
         questions, rejected = [], []
@@ -47,7 +47,7 @@ class Beir(Reader):
             else:
                 reason = "no relevant passage" if query.id in gold else "not judged"
                 rejected.append(Rejected(reason=reason, id=query.id, detail=query.text))
-        return Source(chunks=[row.chunk() for row in passages], questions=questions, rejected=rejected)
+        return Source(chunks=passages, questions=questions, rejected=rejected)
 
     def _gold(self, queries: Collection[str], passages: Collection[str]) -> dict[str, dict[str, int]]:
         """Return the grades of every judged query's right passages; none where every judgement is below 1."""
@@ -83,6 +83,15 @@ class Beir(Reader):
                 f"{folder}: there is no {self.split}.tsv.{near_miss(self.split, names)} There are: {', '.join(names)}"
             )
         return [folder / f"{self.split}.tsv"]
+
+
+def read_passages(folder: Path) -> list[Chunk]:
+    """Return the passages of a BEIR folder, in the order of its file; it need not have queries.
+
+    Raises:
+        DataError: the file is missing, or a row cannot be read.
+    """
+    return [row.chunk() for row in read_jsonl(folder / "corpus.jsonl", _Passage)]
 
 
 class _Place(Spec):
