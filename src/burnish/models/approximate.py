@@ -54,7 +54,7 @@ class Approximate:
         faiss = _faiss()
         name = f"{kind}-{'int8' if coded else 'fp32'}"
         earlier = _nearest_to(folder, name, keys)
-        found = faiss.read_index(str(earlier / "index.faiss")) if earlier else None
+        found: Any = faiss.read_index(str(earlier / "index.faiss")) if earlier else None
         if earlier and (kind == "hnsw" or 2 * found.nlist >= _cells(len(keys))):  # cells do not grow with the corpus
             made = cls(kind, found, _read_keys(earlier))
         else:
@@ -159,7 +159,8 @@ def _spread(rows: int, count: int) -> Tensor:
 
 def _nearest_to(folder: Path, name: str, keys: Sequence[bytes]) -> Path | None:
     """Return the index on disk that shares most with a corpus, if it shares enough."""
-    wanted, best, most = set(keys), None, 0
+    wanted, most = set(keys), 0
+    best: Path | None = None
     for path in sorted(folder.glob(f"{name}-*")):
         known = _read_keys(path)
         shared = sum(key in wanted for key in known)

@@ -1,7 +1,7 @@
 """Vectors in fewer bytes: a search among codes that finds candidates, and their order by the vectors themselves."""
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -101,7 +101,9 @@ class Binary:
         """Return (queries, min(k, rows)) the rows of the nearest codes, nearest first; of equal ones the later row."""
         rows = self.words.shape[1]
         found = torch.empty(len(queries), min(k, rows), dtype=torch.long)
-        for place, asked in enumerate(_packed(queries).T if found.shape[1] else ()):
+        if not found.shape[1]:
+            return found
+        for place, asked in enumerate(_packed(queries).T):
             apart = np.zeros(rows, np.int16)
             for word, bits in zip(self.words, asked, strict=True):
                 apart += np.bitwise_count(word ^ bits)
@@ -144,7 +146,7 @@ def _packed(vectors: Tensor) -> NDArray[np.uint64]:
     return np.ascontiguousarray(filled.view(np.uint64).T)
 
 
-def _largest(values: NDArray[np.integer], k: int) -> NDArray[np.int64]:
+def _largest(values: NDArray[Any], k: int) -> NDArray[np.intp]:
     """Return the places of the k largest, largest first; of equal ones the later place."""
     bar = np.partition(values, len(values) - k)[len(values) - k]
     places = np.flatnonzero(values >= bar)

@@ -119,7 +119,7 @@ class VectorStore:
     def cut(self, keys: Iterable[bytes]) -> int:
         """Return how many of these texts were cut short before they were encoded."""
         cut = np.concatenate([*self._cut, np.zeros(0, bool)])
-        return int(sum(cut[self._places[key]] for key in keys))
+        return sum(bool(cut[self._places[key]]) for key in keys)
 
     def _take_in(self, path: Path) -> None:
         file = VectorFile.open(path)

@@ -236,7 +236,8 @@ def _encode(encoder: Encoder, store: VectorStore, chunks: Sequence[Chunk], progr
     texts = dict.fromkeys(form.passage(chunk.title, chunk.text) for chunk in ordered)
     new = [(key, text) for text in reversed(texts) if (key := text_key(text)) not in store]
     for first in range(0, len(new), BLOCK):
-        keys, block = zip(*new[first : first + BLOCK], strict=True)
+        keys = [key for key, _ in new[first : first + BLOCK]]
+        block = [text for _, text in new[first : first + BLOCK]]
 
         def told(done: int, _: int, first: int = first) -> None:
             progress("encoding passages", first + done, len(new))

@@ -125,7 +125,9 @@ def _fused(given: Sequence[dict[str, float]], weights: Sequence[float], k: int) 
     """Return the k best passages; what retrievers of weight 0 alone have found is none."""
     scores: dict[str, float] = {}
     for found, weight in zip(given, weights, strict=True):
-        for key, score in found.items() if weight else ():
+        if not weight:
+            continue
+        for key, score in found.items():
             scores[key] = scores.get(key, 0.0) + weight * score
     by_id = sorted(scores.items(), key=lambda entry: entry[0], reverse=True)
     return [Hit(key, score) for key, score in sorted(by_id, key=lambda entry: -entry[1])[:k]]
