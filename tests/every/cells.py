@@ -76,6 +76,10 @@ RATES = {
     "ia3-generate-*": 0.6,
     "ia3-pretrain-*": 0.6,
     "ia3-retrieve-*": 0.3,
+    "prefix-[cr]*-bert": 0.05,
+    "prefix-[cr]*-llama": 0.1,
+    "prefix-*-bert": 0.1,
+    "prefix-*-t5": 0.3,
     "prompt-*-bert": 2e-2,
     "prompt-*-t5": 1.0,
 }
@@ -90,6 +94,9 @@ MORE_STEPS = {
     "head-[cr]*": 36,
     "head-extract-t5": 48,
     "lora-pretrain-llama": 40,
+    "prefix-[er]*-t5": 40,
+    "prefix-generate-t5": 80,
+    "prefix-[cr]*-bert": 40,
     "prompt-*-bert": 56,
     "prompt-generate-llama": 80,
     "*-pretrain-bert": 60,
@@ -104,7 +111,7 @@ LEFT_OVER = {
     "head-extract-t5": 0.2,
     "ia3-generate-*": 0.2,
     "ia3-pretrain-llama": 0.25,
-    "prefix-*-llama": 0.25,
+    "prefix-[gp]*-llama": 0.25,
     "prompt-generate-llama": 0.15,
     "prompt-pretrain-llama": 0.35,
     "prompt-*-t5": 0.85,
@@ -118,7 +125,6 @@ _NO_BIAS = r"method bitfit trains bias terms, and \w+ has no biases\. Use lora o
 _NO_HEAD = r"method head trains a new or separate output layer, and \w+ has none here .* Use lora or full"
 _NO_PLACE = r"method prompt puts soft tokens before the text of .*, and \w+ is none of them\. Use lora or full"
 _LOST_END = r"method prompt: \w+ looks for the end of the text in its token ids, which soft tokens take away\. Use lora"
-_NO_CACHE = r"method prefix puts keys and values into the cache of a causal language model, and \w+ is none\. Use lora"
 REFUSED = {
     "*-extract-llama": r"LlamaForQuestionAnswering finds none of its base there; use an encoder or an encoder-decoder",
     "*-generate-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
@@ -129,11 +135,7 @@ REFUSED = {
     "head-generate-*": _NO_HEAD,
     "head-pretrain-*": _NO_HEAD,
     "head-retrieve-*": _NO_HEAD,
-    "prefix-*-bert": _NO_CACHE,
-    "prefix-*-t5": _NO_CACHE,
-    "prefix-classify-*": _NO_CACHE,
-    "prefix-regress-*": _NO_CACHE,
-    "prefix-retrieve-*": _NO_CACHE,
+    "prefix-retrieve-*": r"method prefix: Encoder is saved for other libraries, which put nothing before",
     "prompt-classify-llama": _LOST_END,
     "prompt-classify-t5": _LOST_END,
     "prompt-extract-*": _NO_PLACE,

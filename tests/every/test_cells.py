@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from burnish.errors import BurnishError
-from burnish.models.adapted import BOTTLENECKS, PEFT
+from burnish.models.adapted import OURS, PEFT
 from burnish.models.encode import Encoder
 from burnish.models.quiet import quiet
 from burnish.models.safety import read_settings
@@ -108,8 +108,8 @@ def test_a_saved_model_gives_equal_outputs_without_us(cell: Cell, trained: Train
     encoder = found.built.model
     if isinstance(encoder, Encoder):
         assert_same_vectors(encoder, found.folder)
-    elif (found.folder / BOTTLENECKS).is_file():
-        assert cell.method == "adapters"  # a format of our own, which no other library reads
+    elif any((found.folder / form.config).is_file() for form in OURS):
+        assert cell.method in ("adapters", "prefix")  # formats of our own, which no other library reads
     else:
         theirs, ours = outputs(loaded_outside(found)), outputs(found.model)
         config = found.built.model.config.to_dict()  # type: ignore[operator]

@@ -25,7 +25,7 @@ from transformers import (
 
 import tiny
 from burnish.errors import ModelError
-from burnish.methods.adapters import Adapters, load_adapters, save_adapters, switched_off
+from burnish.methods.adapters import FORM, Adapters, switched_off
 from burnish.models.encode import Encoder
 from burnish.models.load import Headed, load_causal, load_classifier
 from burnish.models.quiet import quiet
@@ -180,7 +180,7 @@ def test_each_variant_has_its_paper_s_width(base: Path):
 def test_the_new_parts_are_saved_with_them(tmp_path: Path):
     found = bert(tmp_path / "base")
     network = Adapters().apply(found.model, fresh=found.fresh)
-    save_adapters(network, tmp_path / "saved")
+    FORM.save(network, tmp_path / "saved")
     names = set(load_file(tmp_path / "saved" / "bottleneck.safetensors"))
     assert {name for name in names if "bottleneck" not in name} == {"classifier.weight", "classifier.bias"}
     assert json.loads((tmp_path / "saved" / "bottleneck_config.json").read_text()) == {
@@ -216,21 +216,21 @@ def test_a_retriever_is_refused(tmp_path: Path):
 
 def test_a_folder_that_holds_no_adapters_is_refused(base: Path):
     with pytest.raises(ModelError, match=r"this is no folder of adapters: there is no bottleneck_config\.json in it"):
-        load_adapters(llama(base), base)
+        FORM.load(llama(base), base)
 
 
 def test_a_damaged_folder_is_refused(base: Path, tmp_path: Path):
     Adapters().apply(llama(base)).save_pretrained(tmp_path)  # type: ignore[operator]
     (tmp_path / "bottleneck.safetensors").write_bytes(b"short")
     with pytest.raises(ModelError, match=r"bottleneck\.safetensors: these adapters' weights cannot be read"):
-        load_adapters(llama(base), tmp_path)
+        FORM.load(llama(base), tmp_path)
     (tmp_path / "bottleneck.safetensors").unlink()
     with pytest.raises(ModelError, match=r"bottleneck\.safetensors: these adapters' weights cannot be read"):
-        load_adapters(llama(base), tmp_path)
+        FORM.load(llama(base), tmp_path)
     (tmp_path / "bottleneck_config.json").write_text('{"variant": "pfeifer", "reduction": 0, "fresch": []}')
     said = r"config\.json: variant: .*'pfeiffer'.*; reduction: .*; fresch: there is no such key\. Did you mean 'fresh'"
     with pytest.raises(ModelError, match=said):
-        load_adapters(llama(base), tmp_path)
+        FORM.load(llama(base), tmp_path)
 
 
 def test_adapters_of_another_network_are_refused(base: Path, tmp_path: Path):
@@ -238,20 +238,20 @@ def test_adapters_of_another_network_are_refused(base: Path, tmp_path: Path):
     wider = LlamaForCausalLM(LlamaConfig(vocab_size=20, num_key_value_heads=2, **{**SMALL, "hidden_size": 64}))
     said = rf"trained on {base} and do not fit LlamaForCausalLM: .*layers\.1\.\S+ has no place in the network"
     with pytest.raises(ModelError, match=said):
-        load_adapters(wider, tmp_path)
+        FORM.load(wider, tmp_path)
     wider = LlamaForCausalLM(LlamaConfig(vocab_size=20, **{**SMALL, "hidden_size": 64, "num_hidden_layers": 2}))
     with pytest.raises(ModelError, match=r"down\.weight is \(2, 32\) in the file and \(4, 64\) in the network.* …"):
-        load_adapters(wider, tmp_path)
+        FORM.load(wider, tmp_path)
 
 
 def test_a_missing_head_is_named(tmp_path: Path):
     found = bert(tmp_path / "base")
-    save_adapters(Adapters().apply(found.model, fresh=found.fresh), tmp_path)
+    FORM.save(Adapters().apply(found.model, fresh=found.fresh), tmp_path)
     weights = load_file(tmp_path / "bottleneck.safetensors")
     del weights["classifier.bias"]
     save_file(weights, tmp_path / "bottleneck.safetensors")
     with pytest.raises(ModelError, match=r"classifier\.bias is missing from the file"):
-        load_adapters(bert(tmp_path / "again").model, tmp_path)
+        FORM.load(bert(tmp_path / "again").model, tmp_path)
 
 
 def test_they_are_put_into_a_network_once(base: Path):
@@ -262,4 +262,4 @@ def test_they_are_put_into_a_network_once(base: Path):
 
 def test_a_network_without_any_is_not_saved_as_adapters(base: Path, tmp_path: Path):
     with pytest.raises(ModelError, match="this LlamaForCausalLM has no adapters to save"):
-        save_adapters(llama(base), tmp_path)
+        FORM.save(llama(base), tmp_path)

@@ -13,8 +13,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 import tiny
 from burnish.errors import ModelError
-from burnish.methods import Method
-from burnish.methods.adapters import load_adapters
+from burnish.methods import Method, adapters, prefix
 from burnish.models.load import load_causal, load_classifier, load_tokenizer
 from burnish.models.quiet import quiet
 from burnish.tasks import Built
@@ -44,18 +43,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pfeiffer": {"kind": "adapters", "variant": "pfeiffer"},
     "parallel": {"kind": "adapters", "variant": "parallel"},
 }
-UNFIT = {"bitfit": ("llama", "t5"), "prefix": ("bert", "t5"), "prefix-reparametrized": ("bert", "t5")}
+UNFIT = {"bitfit": ("llama", "t5")}
+NO_MLP = [("prefix-reparametrized", "bert"), ("prefix-reparametrized", "t5")]
 ONCE = {"rank-stabilized": "t5", "pissa-rank-stabilized": "bert", "pissa-dora": "llama", "prompt-vocabulary": "t5"}
 CASES = [
     (name, kind)
     for name in SETTINGS
     for kind in ("bert", "llama", "t5")
-    if kind not in UNFIT.get(name, ()) and kind in ONCE.get(name, kind)
+    if kind not in UNFIT.get(name, ()) and kind in ONCE.get(name, kind) and (name, kind) not in NO_MLP
 ]
-PEFT = [case for case in CASES if SETTINGS[case[0]]["kind"] in ("lora", "ia3", "prefix", "prompt")]
+BEFORE_KEYS = [case for case in CASES if case[0] == "prefix" and case[1] != "llama"]  # not in PEFT's format
+PEFT = [
+    case
+    for case in CASES
+    if SETTINGS[case[0]]["kind"] in ("lora", "ia3", "prefix", "prompt") and case not in BEFORE_KEYS
+]
 ADDED = [case for case in CASES if SETTINGS[case[0]]["kind"] in ("lora", "ia3", "adapters")]
 MERGED = [case for case in CASES if SETTINGS[case[0]]["kind"] in ("lora", "ia3")]
-OURS = [case for case in CASES if SETTINGS[case[0]]["kind"] == "adapters"]
+OURS = [*(case for case in CASES if SETTINGS[case[0]]["kind"] == "adapters"), *BEFORE_KEYS]
+FORMS = {"adapters": adapters.FORM, "prefix": prefix.FORM}
 
 
 class Backbone(NamedTuple):
@@ -181,12 +187,14 @@ def test_a_merged_network_computes_the_same(name: str, kind: str, backbones: dic
 
 @pytest.mark.parametrize(("name", "kind"), OURS)
 @torch.no_grad()
-def test_saved_adapters_load_with_equal_outputs(name: str, kind: str, backbones: dict[str, Backbone], tmp_path: Path):
-    model = adapted(name, backbones[kind], moved=True)
+def test_what_is_saved_in_our_formats_loads_with_equal_outputs(
+    name: str, kind: str, backbones: dict[str, Backbone], tmp_path: Path
+):
+    model, form = adapted(name, backbones[kind], moved=True), FORMS[SETTINGS[name]["kind"]]
     model.save_pretrained(tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"bottleneck_config.json", "bottleneck.safetensors"}
+    assert {file.name for file in tmp_path.iterdir()} == {form.config, form.weights}
     loaded = untrained(backbones[kind])
-    load_adapters(loaded, tmp_path)
+    form.load(loaded, tmp_path)
     assert torch.equal(outputs(loaded, kind), outputs(model, kind))
 
 
@@ -203,8 +211,14 @@ def test_a_copy_is_saved_with_its_own_weights(name: str, kind: str, backbones: d
     if name == "pissa":
         loaded = PeftModel.from_pretrained(loaded, str(tmp_path))
     else:
-        load_adapters(loaded, tmp_path)
+        FORMS[SETTINGS[name]["kind"]].load(loaded, tmp_path)
     torch.testing.assert_close(outputs(loaded, kind), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind"), NO_MLP)
+def test_an_mlp_is_refused_where_peft_has_no_place_for_it(name: str, kind: str, backbones: dict[str, Backbone]):
+    with pytest.raises(ModelError, match=r"reparametrize, .*, is PEFT's, for causal language models, and \w+ is none"):
+        adapted(name, backbones[kind])
 
 
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in UNFIT.items() for kind in kinds])

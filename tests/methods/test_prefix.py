@@ -7,14 +7,22 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch.nn import functional
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    MambaConfig,
+    MambaForCausalLM,
+)
 
 import tiny
 from burnish.errors import ModelError
 from burnish.methods.lora import Lora
-from burnish.methods.prefix import Prefix
+from burnish.methods.prefix import FORM, Prefix
 from burnish.models.encode import Encoder
-from burnish.models.load import load_causal
+from burnish.models.load import Headed, load_causal, load_classifier
 from burnish.models.quiet import quiet
 from burnish.tasks import Built
 from burnish.tasks.generate import Generate
@@ -116,12 +124,58 @@ def test_an_mlp_too_narrow_to_start_from_the_text_is_refused():
         Prefix(length=6, reparametrize=4)
 
 
-def test_what_is_no_causal_model_is_refused(tmp_path: Path):
+def test_a_retriever_is_refused(tmp_path: Path):
     encoder = Encoder.load(str(tiny.tiny_bert(tmp_path)), dtype=torch.float32)
-    with pytest.raises(
-        ModelError, match=r"method prefix .* causal language model, and Encoder is none. Use lora or full"
-    ):
+    with pytest.raises(ModelError, match=r"Encoder is saved for other libraries, .* Use lora or full"):
         Prefix().apply(encoder)
+
+
+def classifier(base: Path) -> Headed:
+    return load_classifier(str(base), ["a", "b"], dtype=torch.float32, seed=0)
+
+
+def test_outside_a_cache_it_trains_with_the_new_head_and_both_are_saved(base: Path, tmp_path: Path):
+    found = classifier(base)
+    network: Any = PLAIN.apply(found.model, fresh=found.fresh)
+    moving = {name: tuple(weight.shape) for name, weight in network.named_parameters() if weight.requires_grad}
+    before = [f"model.layers.{layer}.self_attn.prefix.{part}" for layer in range(2) for part in ("keys", "values")]
+    assert moving == {"score.weight": (2, 32), **dict.fromkeys(before, (2, 6, 8))}
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight))
+    network.save_pretrained(tmp_path)
+    assert {*load_file(tmp_path / "prefix.safetensors")} == {*moving}
+    assert json.loads((tmp_path / "prefix_config.json").read_text()) == {
+        "length": 6,
+        "fresh": ["score."],
+        "base": str(base),
+    }
+    again, ids = classifier(tmp_path), torch.arange(5, 25).view(2, 10)
+    assert again.fresh == ()
+    assert torch.equal(again.model(input_ids=ids).logits, network(input_ids=ids).logits)
+
+
+@torch.no_grad()
+def test_a_classifier_starts_as_the_decoder_with_the_text_before_its_input(base: Path):
+    ids = torch.arange(5, 15)[None]
+    plain = classifier(base)
+    expected = plain.model(input_ids=torch.cat([text_ids(base, 1), ids], dim=1)).logits
+    found = PLAIN.apply(plain.model, fresh=plain.fresh)(input_ids=ids).logits
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_prefix_of_another_network_is_refused(base: Path, tmp_path: Path):
+    found = classifier(base)
+    PLAIN.apply(found.model, fresh=found.fresh).save_pretrained(tmp_path / "saved")  # type: ignore[operator]
+    sizes = {"vocab_size": 84, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 8, "pad_token_id": 0}
+    shallow, narrow = (
+        LlamaForSequenceClassification(LlamaConfig(num_hidden_layers=layers, **sizes)) for layers in (1, 2)
+    )
+    with pytest.raises(ModelError, match=r"these prefixes were trained on .* has no place in the network"):
+        FORM.load(shallow, tmp_path / "saved")
+    with pytest.raises(ModelError, match=r"\(2, 6, 8\) in the file and \(8, 6, 4\) in the network"):
+        FORM.load(narrow, tmp_path / "saved")
 
 
 def test_a_model_without_a_tokenizer_is_refused():

@@ -9,6 +9,7 @@ import pytest
 
 import tiny
 from burnish.errors import DataError, RunError
+from burnish.methods.prefix import Prefix
 from burnish.recipe import Recipe, read_recipe
 from burnish.run import Run, read_json
 from burnish.steps.evaluate import evaluate
@@ -100,9 +101,10 @@ def test_an_evaluation_needs_rows_and_a_finished_run(recipe: Recipe, run: Run, t
 
 def test_methods_are_compared_each_in_a_process_of_its_own(recipe: Recipe, run: Run, tmp_path: Path):
     names = ["lora", "prefix"]
+    recipe = recipe.model_copy(update={"method": Prefix(reparametrize=64)})  # which an encoder has no place for
     found = methods(recipe, tmp_path / "m", names=names, seeds=2, say=quiet, progress=quiet)
     lora, prefix = found["rows"]
-    assert "is none. Use lora or full" in prefix["refused"]
+    assert "is none; leave it out" in prefix["refused"]
     assert len(lora["seeds"]) == 2
     assert lora["value"] == pytest.approx(sum(lora["seeds"]) / 2)
     assert lora["n"] == 48

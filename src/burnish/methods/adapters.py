@@ -1,27 +1,20 @@
 """Bottleneck adapters: small new layers between the frozen ones, in a format of our own."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import torch
-from pydantic import Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from burnish.additions.form import Form, Settings
 from burnish.errors import ModelError
 from burnish.methods import Method
-from burnish.spec import Spec, faults
 
-CONFIG = "bottleneck_config.json"
-WEIGHTS = "bottleneck.safetensors"
 NAME = "bottleneck"  # of the new module inside the linear layer that it follows
 
 Variant = Literal["houlsby", "pfeiffer", "parallel"]
@@ -39,7 +32,7 @@ class Adapters(Method):
     Each stands before the residual sum, and `up` starts at zero, so that the model starts as itself. 2e-3 lies
     below T-Few's 3e-3 and above AdapterHub's 1e-4: after 40 steps of a small task, 1e-3 and 3e-4 still guessed among
     the answers, 2e-3 knew most and 3e-3 all (SmolLM2-135M, one seed); a long run may want less. No other library has
-    this format: what is saved is read back by `load_adapters`, and cannot be merged into the network, as f is not
+    this format: what is saved is read back by `FORM.load`, and cannot be merged into the network, as f is not
     linear.
     """
 
@@ -61,19 +54,17 @@ class Adapters(Method):
                 "and they cannot be merged. Use lora or full"
             )
         reduction = self.reduction or self._REDUCTION[self.variant]
-        inject(model, BottleneckConfig(variant=self.variant, reduction=reduction, fresh=fresh, base=model.name_or_path))
-        for name, weight in model.named_parameters():
-            weight.requires_grad = f".{NAME}." in name or name.startswith(fresh)
+        settings = BottleneckConfig(variant=self.variant, reduction=reduction, fresh=fresh, base=model.name_or_path)
+        FORM.inject(model, settings)
+        FORM.train_alone(model, fresh)
         return model
 
 
-class BottleneckConfig(Spec):
-    """What adapters are made of, as it is saved beside their weights."""
+class BottleneckConfig(Settings):
+    """What adapters are made of."""
 
     variant: Variant
     reduction: int = Field(ge=1)
-    fresh: tuple[str, ...] = ()  # prefixes of the new parts that were trained with them
-    base: str = ""  # the model that they were trained on
 
 
 class Bottleneck(nn.Module):
@@ -106,14 +97,12 @@ class _Block(NamedTuple):
     name: str  # of the last
 
 
-def inject(network: nn.Module, config: BottleneckConfig) -> None:
-    """Put new adapters into the network, in place; from then on `save_pretrained` writes them, and not the network.
+def _put(network: nn.Module, config: BottleneckConfig) -> None:
+    """Put new adapters into the network, in place.
 
     Raises:
-        ModelError: it has adapters already, or its blocks cannot be told apart.
+        ModelError: its blocks cannot be told apart.
     """
-    if _bottlenecks(network):
-        raise ModelError(f"method adapters: this {type(network).__name__} has adapters already")
     attention, feedforward = _blocks(network, config.fresh)
     outer: Any = network
     device, training = next(network.parameters()).device, network.training
@@ -125,55 +114,9 @@ def inject(network: nn.Module, config: BottleneckConfig) -> None:
             block.last.register_forward_hook(_add_from_input)
         else:
             block.last.register_forward_hook(_add_from_output)
-    outer.save_pretrained = partial(save_adapters, network)
-    outer.bottleneck_config = config
 
 
-def save_adapters(network: nn.Module, folder: str | Path) -> None:
-    """Write the adapters and the new parts; the network is what it was, and is not written.
-
-    Raises:
-        ModelError: the network has no adapters.
-    """
-    config = _config_of(network)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in _own_state(network, config).items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-
-
-def load_adapters(network: nn.Module, folder: str | Path) -> None:
-    """Put saved adapters, and the new parts that were trained with them, into the network, in place.
-
-    Raises:
-        ModelError: the folder has none, they cannot be read, or they do not fit this network.
-    """
-    folder = Path(folder)
-    config = _read_config(folder / CONFIG)
-    try:
-        weights = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder / WEIGHTS}: these adapters' weights cannot be read: {error}") from error
-    inject(network, config)
-    own = _own_state(network, config)
-    wrong = [
-        *(f"{name} is missing from the file" for name in own if name not in weights),
-        *(f"{name} has no place in the network" for name in weights if name not in own),
-        *(
-            f"{name} is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the network"
-            for name, value in own.items()
-            if name in weights and weights[name].shape != value.shape
-        ),
-    ]
-    if wrong:
-        raise ModelError(
-            f"{folder}: these adapters were trained on {config.base or 'another model'} and do not fit "
-            f"{type(network).__name__}: {'; '.join(wrong[:3])}{' …' if len(wrong) > 3 else ''}"
-        )
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(weights[name])
+FORM = Form(name=NAME, method="adapters", what="adapters", settings=BottleneckConfig, put=_put)
 
 
 @contextmanager
@@ -213,39 +156,6 @@ def _bottleneck_of(layer: nn.Module) -> Bottleneck:
 
 def _bottlenecks(network: nn.Module) -> list[Bottleneck]:
     return [module for module in network.modules() if isinstance(module, Bottleneck)]
-
-
-def _own_state(network: nn.Module, config: BottleneckConfig) -> dict[str, Tensor]:
-    """Return what is saved, by name: the adapters, and the new parts with their buffers."""
-    state: dict[str, Tensor] = network.state_dict()
-    return {name: value for name, value in state.items() if f".{NAME}." in name or name.startswith(config.fresh)}
-
-
-def _config_of(network: nn.Module) -> BottleneckConfig:
-    """Return what the network's adapters are made of.
-
-    Raises:
-        ModelError: it has none.
-    """
-    outer: Any = network
-    if not _bottlenecks(network):
-        raise ModelError(f"this {type(network).__name__} has no adapters to save")
-    config: BottleneckConfig = outer.bottleneck_config
-    return config
-
-
-def _read_config(file: Path) -> BottleneckConfig:
-    """Return the saved settings.
-
-    Raises:
-        ModelError: there are none, or they are not ours.
-    """
-    if not file.is_file():
-        raise ModelError(f"{file.parent}: this is no folder of adapters: there is no {file.name} in it")
-    try:
-        return BottleneckConfig.model_validate_json(file.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise ModelError(f"{file}: {'; '.join(faults(error, BottleneckConfig))}") from error
 
 
 def _blocks(network: nn.Module, fresh: tuple[str, ...]) -> tuple[list[_Block], list[_Block]]:

@@ -7,14 +7,15 @@ from typing import Any
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 
+from burnish.additions.form import Form
 from burnish.errors import ModelError
-from burnish.methods.adapters import CONFIG as BOTTLENECKS
-from burnish.methods.adapters import load_adapters
+from burnish.methods import adapters, prefix
 from burnish.models import embedded
 from burnish.models.safety import read_settings, require_weights
 
 PEFT = "adapter_config.json"
-_ORIGIN = {PEFT: "base_model_name_or_path", BOTTLENECKS: "base"}  # which key names the base
+OURS: tuple[Form[Any], ...] = (adapters.FORM, prefix.FORM)  # formats of our own
+_ORIGIN = {PEFT: "base_model_name_or_path", **{form.config: "base" for form in OURS}}  # which key names the base
 
 
 def base_of(folder: Path) -> str | None:
@@ -40,9 +41,10 @@ def put_on(base: Any, folder: Path, *, name: str = "default") -> Any:
     Raises:
         ModelError: the adapter does not fit the base, or is damaged.
     """
-    if (folder / BOTTLENECKS).is_file():
-        load_adapters(base, folder)
-        return base
+    for form in OURS:
+        if (folder / form.config).is_file():
+            form.load(base, folder)
+            return base
     require_weights(folder, "adapter_model")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error, below

@@ -9,6 +9,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from burnish.additions.attention import switched_off
+
 _Kept = list[tuple[nn.Parameter, Tensor]]
 _starts: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()  # beside the models: nothing of it is saved
 
@@ -34,7 +36,7 @@ def at_start(model: nn.Module) -> Iterator[nn.Module]:
     try:
         for weight, start in kept:
             weight.data = start
-        with torch.no_grad():
+        with torch.no_grad(), switched_off(network):
             yield network
     finally:
         for (weight, _), value in zip(kept, moved, strict=True):

@@ -1,0 +1,1 @@
+"""Parts that are added to frozen networks, in formats of our own."""
