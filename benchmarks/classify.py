@@ -30,9 +30,11 @@ from burnish.steps.train import train
 RATE, BATCH, TOKENS = 5e-4, 32, 64
 
 
-def by_trainer(data: dict[str, str], folder: Path, *, epochs: float, settings: dict[str, Any]) -> dict[str, float]:
+def by_trainer(
+    data: dict[str, str], folder: Path, *, epochs: float, seed: int, settings: dict[str, Any]
+) -> dict[str, float]:
     """Train with transformers' Trainer; return seconds and accuracy on the test rows."""
-    set_seed(0)
+    set_seed(seed)
     rows = {side: read_jsonl(Path(data[side]), Labelled) for side in ("train", "test")}
     labels = sorted({str(row.label) for row in rows["train"]})
     place = embedded.folder("embedded/minilm")
@@ -47,6 +49,7 @@ def by_trainer(data: dict[str, str], folder: Path, *, epochs: float, settings: d
     }
     arguments = TrainingArguments(
         output_dir=str(folder),
+        seed=seed,
         num_train_epochs=epochs,
         per_device_train_batch_size=BATCH,
         per_device_eval_batch_size=64,
@@ -70,7 +73,7 @@ def by_trainer(data: dict[str, str], folder: Path, *, epochs: float, settings: d
     return {"seconds": seconds, "value": float(right.mean())}
 
 
-def by_burnish(data: dict[str, str], folder: Path, *, epochs: float) -> dict[str, float]:
+def by_burnish(data: dict[str, str], folder: Path, *, epochs: float, seed: int) -> dict[str, float]:
     """Train with burnish; return seconds of the training and accuracy on the test rows."""
     recipe = Recipe.model_validate(
         {
@@ -78,7 +81,8 @@ def by_burnish(data: dict[str, str], folder: Path, *, epochs: float) -> dict[str
             "model": "embedded/minilm",
             "method": {"kind": "full", "learning_rate": RATE},
             "data": {side: data[side] for side in ("train", "test")},
-            "training": {"epochs": epochs, "batch": BATCH, "head_learning_rate": RATE, "checkpoint_every": 0},
+            "training": {"epochs": epochs, "batch": BATCH, "checkpoint_every": 0},
+            "seed": seed,
         }
     )
     run = train(recipe, folder, say=lambda _: None, progress=lambda *_: None)
@@ -91,22 +95,23 @@ def main() -> None:
     """Run both in turn, twice."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rows: a check that it runs, no result to quote")
+    parser.add_argument("--turns", type=int, default=2, help="how often each has its turn; each time another seed")
     options = parser.parse_args()
     quick = options.quick
     work = Path(tempfile.mkdtemp(prefix="burnish-classify-"))
     data = banking77(work, train_rows=640 if quick else None, test_rows=320 if quick else None)
-    epochs = 1 if quick else 3
+    epochs = 1 if quick else 2
     peers: dict[str, dict[str, Any]] = {
         "default": {},
-        "best": {"bf16": True, "use_cpu": not torch.cuda.is_available(), "train_sampling_strategy": "group_by_length"},
+        "bf16": {"bf16": True, "use_cpu": not torch.cuda.is_available()},
     }
     rows: list[dict[str, Any]] = []
-    for turn in range(2):
-        ours = by_burnish(data, work / f"ours-{turn}", epochs=epochs)
+    for turn in range(options.turns):
+        ours = by_burnish(data, work / f"ours-{turn}", epochs=epochs, seed=turn)
         rows.append({"system": "burnish", "settings": "default", "turn": turn, **ours})
         print(rows[-1], flush=True)
         for name, settings in peers.items():
-            theirs = by_trainer(data, work / f"{name}-{turn}", epochs=epochs, settings=settings)
+            theirs = by_trainer(data, work / f"{name}-{turn}", epochs=epochs, seed=turn, settings=settings)
             ratio = ours["seconds"] / theirs["seconds"]
             rows.append({"system": "transformers Trainer", "settings": name, "turn": turn, **theirs, "ratio": ratio})
             print(rows[-1], flush=True)
@@ -120,7 +125,8 @@ def main() -> None:
         ]
         headings = ["system", "settings", "accuracy", "seconds", "ours / theirs"]
         note = (
-            f"Written by `python benchmarks/classify.py`: {epochs} epochs, batch {BATCH}, rate {RATE:g} on both sides."
+            f"Written by `python benchmarks/classify.py`: {epochs} epochs, batch {BATCH}, rate {RATE:g} on both sides; "
+            "burnish's new head learns at ten times the rate, as is its default. Each turn has a seed of its own."
         )
         write_table("classify", "Banking77, MiniLM, full fine-tuning", headings, lines, note)
 

@@ -72,7 +72,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     lines: list[list[str]] = []
     banking = banking77(work / "banking77", train_rows=1540 if quick else None, test_rows=385 if quick else None)
-    papers = scitldr(work / "scitldr", train_rows=24 if quick else 128, test_rows=12 if quick else 48)
+    papers = scitldr(work / "scitldr", train_rows=24 if quick else 64, test_rows=12 if quick else 32)
     jobs = [
         ("Banking77", classify_recipe(banking, quick=quick), banking),
         ("SciTLDR", summary_recipe(papers, quick=quick), papers),
