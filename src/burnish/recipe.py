@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -11,14 +11,16 @@ from burnish.errors import RecipeError, near_miss
 from burnish.generators import Generator
 from burnish.methods import Method
 from burnish.metrics import Metric
+from burnish.prepare.judged import held_out_pairs, is_beir, training_pairs
 from burnish.prepare.mining import Rules
 from burnish.prompt import PromptFormat
 from burnish.readers import Reader
-from burnish.records import Document, Record
+from burnish.records import Document, Pair, Record
 from burnish.retrievers import Retriever
 from burnish.spec import Spec, faults
 from burnish.tables import read_rows
 from burnish.tasks import Task
+from burnish.train.mixing import Sets
 from burnish.train.settings import Training
 
 S = TypeVar("S", bound=Spec)
@@ -52,10 +54,51 @@ class Rehearsal(Spec):
     share: float = Field(default=0.1, gt=0, lt=1)
 
 
-class Files(Spec):
-    """Where the rows of a training run stand: tables of any kind that `tables.read_rows` reads."""
+class Weighted(Spec):
+    """One of several sets of training rows, and what it weighs against the others."""
 
-    train: str
+    file: str
+    weight: float | None = Field(default=None, gt=0)  # on any scale; None: its number of rows
+
+
+class Mixture(Spec):
+    """Several sets of training rows, mixed by weight; a set begins anew once all its rows had their turn.
+
+    An epoch has as many steps as all the sets' rows need. A list alone is short for {sets: …}.
+    """
+
+    sets: tuple[Weighted, ...] = Field(min_length=2)
+    # One set a step keeps in-batch negatives hard: those of another set are often told apart by their kind alone.
+    step_of: Literal["one_set", "all_sets"] = "one_set"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"sets": value} if isinstance(value, list | tuple) else value
+
+    @model_validator(mode="after")
+    def _weighs_all_or_none(self) -> "Mixture":
+        """Check that weights can be compared.
+
+        Raises:
+            RecipeError: some sets have one and others have none.
+        """
+        without = [found.file for found in self.sets if found.weight is None]
+        if 0 < len(without) < len(self.sets):
+            raise RecipeError(
+                f"the set {without[0]} has no weight and others have one; give each a weight, or none to go by rows"
+            )
+        return self
+
+
+class Files(Spec):
+    """Where the rows of a training run stand: tables of any kind that `tables.read_rows` reads, or BEIR folders.
+
+    Of a BEIR folder, for tasks that learn from pairs, train, dev and test read the judgements of the same name. The
+    rows of dev and test then hold the whole corpus between them, so that retrieval is scored against all of it.
+    """
+
+    train: str | Mixture
     dev: str | None = None
     test: str | None = None  # never seen in training: scored with intervals at its end
     general: str | None = None  # a table with a column `text`: read before and after, to see what was forgotten
@@ -68,8 +111,40 @@ class Files(Spec):
         Raises:
             DataError: the table is missing or has faults; all of them are listed.
         """
-        place: str | None = getattr(self, side)
-        return read_rows(place, record, self.columns) if place else []
+        if side == "train":
+            return [row for found in self.sets(record) for row in found]
+        place = self.dev if side == "dev" else self.test
+        return self.rows_at(place, side, record) if place else []
+
+    def sets(self, record: type[R]) -> list[list[R]]:
+        """Return the training rows set by set.
+
+        Raises:
+            DataError: a table is missing or has faults; all of the first such table are listed.
+        """
+        return [self.rows_at(place, "train", record) for place in self.training_places]
+
+    def mixed(self, sizes: Sequence[int], rows: Sequence[int]) -> Sets | None:
+        """Return how the sets are mixed, where there are several; sizes: items of each; rows: of each."""
+        if isinstance(self.train, str):
+            return None
+        weights = [found.weight or float(n) for found, n in zip(self.train.sets, rows, strict=True)]
+        return Sets(tuple(sizes), tuple(weights), self.train.step_of == "one_set")
+
+    @property
+    def training_places(self) -> list[str]:
+        """Return where the training rows stand: one place, or one a set."""
+        return [self.train] if isinstance(self.train, str) else [found.file for found in self.train.sets]
+
+    def rows_at(self, place: str, side: Literal["train", "dev", "test"], record: type[R]) -> list[R]:
+        """Return the rows of a table, or of a BEIR folder for a task that reads pairs.
+
+        Raises:
+            DataError: the table is missing or has faults; all of them are listed.
+        """
+        if is_beir(place) and record is Pair:
+            return cast(list[R], training_pairs(place) if side == "train" else held_out_pairs(place, side))
+        return read_rows(place, record, self.columns)
 
     def rehearsed(self, record: type[R]) -> list[R]:
         """Return the rows that are mixed into those of training, if there are any.
@@ -77,7 +152,7 @@ class Files(Spec):
         Raises:
             DataError: the table is missing or has faults; all of them are listed.
         """
-        return read_rows(self.rehearsal.file, record, self.columns) if self.rehearsal else []
+        return self.rows_at(self.rehearsal.file, "train", record) if self.rehearsal else []
 
     def documents(self) -> list[Document]:
         """Return the general texts, if the recipe names any.
@@ -107,6 +182,22 @@ class Recipe(Spec):
         """
         if self.data.rehearsal and self.training.batch < 2:
             raise RecipeError("data.rehearsal needs a row of each kind in every step, and training.batch is 1")
+        return self
+
+    @model_validator(mode="after")
+    def _has_room_for_all_sets(self) -> "Recipe":
+        """Check that a step can hold rows of every set, where it is to.
+
+        Raises:
+            RecipeError: it holds fewer rows.
+        """
+        mix, rehearsal = self.data.train, self.data.rehearsal
+        room = self.training.batch - (max(1, round(rehearsal.share * self.training.batch)) if rehearsal else 0)
+        if isinstance(mix, Mixture) and mix.step_of == "all_sets" and room < len(mix.sets):
+            raise RecipeError(
+                f"data.train.step_of all_sets needs a row of each of the {len(mix.sets)} sets in every step, and "
+                f"training.batch leaves room for {room}"
+            )
         return self
 
 

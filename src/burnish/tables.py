@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from burnish import data_hub
 from burnish.errors import DataError, near_miss
-from burnish.records import Record, raise_faults, read_jsonl
+from burnish.pair_columns import FORMS, all_names, is_plain, near_name, with_pair_columns
+from burnish.records import Pair, Record, raise_faults, read_jsonl
 from burnish.spec import faults
 from burnish.table_files import Row, Table, read_table
 
@@ -31,6 +32,7 @@ def read_rows(
     `target.0` for one of a list, `source.*` for all of a list of texts, joined by spaces. A field that is not named is
     read from the column of its own name, if there is one; other columns are left out. Where no columns are named at
     all, every column must be a field, and a .jsonl file is read by `read_jsonl`, which wants an id in each row.
+    Pairs are also read from the columns that other libraries give them (`pair_columns.FORMS`).
     quote: as in `read_table`: .csv is read with quotation marks around cells and .tsv without, unless said otherwise.
 
     A row without an id is called by the file and its number among the rows, from 1: `train:17`. An empty or missing
@@ -51,10 +53,12 @@ def read_rows(
         name = data_hub.split_name(str(path))[1]
     else:
         files, name = [Path(path)], Path(path).stem
-    if not columns and files[0].suffix.lower() == ".jsonl" and len(files) == 1 and files[0].is_file():
+    pairs = issubclass(record, Pair)
+    jsonl = files[0].suffix.lower() == ".jsonl" and len(files) == 1 and files[0].is_file()
+    if jsonl and not columns and (not pairs or is_plain(files[0])):
         return read_jsonl(files[0], record)
     bad: list[str] = []
-    needed = {columns.get(field, field) for field in record.model_fields} if columns else ()
+    needed = {columns.get(field, field) for field in record.model_fields} if columns and not pairs else ()
     tables = [read_table(file, bad, quote=quote, needed=needed) for file in files]
     found = Table(
         columns=tuple(dict.fromkeys(column for table in tables for column in table.columns)),
@@ -62,6 +66,7 @@ def read_rows(
     )
     if not found.rows and not bad:
         raise DataError(f"{path}: the table holds no rows; a {record.__name__} a row is needed")
+    found = with_pair_columns(path, found, columns) if pairs else found
     places = _places(path, record, columns, found, bad) if found.columns else {}
     rows = list(_records(found.rows, record, places, name, bad)) if places else []
     raise_faults(bad)
@@ -83,16 +88,17 @@ def _places(
             hint = near_miss(columns[field], table.columns)
             missing.append(f"{path}: no column {columns[field]!r}; there are: {listed}.{hint}")
         elif info.is_required() and field != "id":
-            hint = near_miss(field, table.columns)
+            hint = near_name(field, table.columns) if issubclass(record, Pair) else near_miss(field, table.columns)
             missing.append(
                 f"{path}: no column {field!r}; there are: {listed}.{hint} Say in `columns` which one holds the {field}"
+                + (f". {FORMS}" if issubclass(record, Pair) else "")
                 + _separator_hint(table.columns)
             )
     if not columns and not missing:
+        free = all_names(table.columns) if issubclass(record, Pair) else set(record.model_fields) - set(table.columns)
         missing = [
             f"{path}: column {column!r} is no field of a {record.__name__} ({', '.join(record.model_fields)})."
-            f"{near_miss(column, set(record.model_fields) - set(table.columns))} Name in `columns` what to read; other "
-            "columns are then left out"
+            f"{near_miss(column, free)} Name in `columns` what to read; other columns are then left out"
             for column in table.columns
             if column not in record.model_fields
         ]

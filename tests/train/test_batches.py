@@ -1,9 +1,14 @@
 import random
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 
 from burnish.models.packing import micro_batches
 from burnish.train.batches import Plan, rows_of_step, step_count
+from burnish.train.mixing import Sets, apportioned
 
 
 def lengths(rows: int) -> list[int]:
@@ -119,3 +124,92 @@ def test_the_rows_of_a_mixed_step_follow_from_the_step_alone():
 def test_a_batch_of_two_has_one_row_of_each_kind():
     mixed = plan(10, 4, 0.9, batch=2)
     assert [sum(row < 10 for row in mixed.rows(step)) for step in range(5)] == [1] * 5
+
+
+def of_sets(sizes: list[int], weights: list[float], *, one_set: bool = True, batch: int = 8, epochs: float = 2) -> Plan:
+    sets = Sets(tuple(sizes), tuple(weights), one_set)
+    return Plan(tuple(lengths(sum(sizes))), batch, epochs, seed=1, sets=sets)
+
+
+def which(plan: Plan, step: int) -> list[int]:
+    """Return the number of the set that each row of a step is of."""
+    assert plan.sets
+    edges = list(accumulate(plan.sets.sizes))
+    return [bisect_right(edges, row) for row in plan.rows(step)]
+
+
+def test_each_step_is_of_one_set_and_sets_have_steps_by_weight():
+    mixed = of_sets([300, 100, 20], [6, 3, 1])
+    found = [set(which(mixed, step)) for step in range(mixed.steps)]
+    assert all(len(sets) == 1 for sets in found)
+    counts = Counter(number for [number] in map(tuple, found))
+    assert mixed.steps == step_count(420, batch=8, epochs=2) == 104
+    assert [counts[number] for number in range(3)] == [62, 31, 11]
+    assert mixed.of_sets()[0] == (62, 62 / 38)
+
+
+def test_sets_have_their_share_all_along_the_run():
+    mixed = of_sets([300, 300], [3, 1], epochs=4)
+    steps = mixed.steps
+    for end in range(20, steps, 20):
+        often = sum(which(mixed, step)[0] for step in range(end))
+        assert abs(often - end / 4) <= 2
+
+
+def test_a_set_begins_anew_once_all_its_rows_had_their_turn():
+    mixed = of_sets([200, 24], [1, 1])
+    small = [mixed.rows(step) for step in range(mixed.steps) if which(mixed, step)[0] == 1]
+    rounds = [sorted(row for rows in small[first : first + 3] for row in rows) for first in range(0, len(small) - 2, 3)]
+    assert len(rounds) > 3
+    assert all(rows == list(range(200, 224)) for rows in rounds)
+    assert small[:3] != small[3:6]
+
+
+def test_sets_by_their_rows_see_each_row_about_once_an_epoch():
+    mixed = of_sets([300, 100, 40], [300, 100, 40], epochs=1)
+    assert all(often == pytest.approx(1, abs=0.05) for _, often in mixed.of_sets())
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"), [([6, 3, 1], [5, 2, 1]), ([98, 1, 1], [6, 1, 1]), ([1, 1, 1], [3, 3, 2])]
+)
+def test_each_step_of_all_sets_holds_each_by_weight(weights: list[float], expected: list[int]):
+    mixed = of_sets([300, 100, 20], weights, one_set=False)
+    for step in range(mixed.steps):
+        found = Counter(which(mixed, step))
+        assert all(abs(found[number] - many) <= 1 for number, many in enumerate(expected))
+        assert len(set(mixed.rows(step))) == len(mixed.rows(step))
+    assert [many for many, _ in mixed.of_sets()] == expected
+
+
+@pytest.mark.parametrize("one_set", [True, False])
+def test_the_rows_of_a_step_of_several_sets_follow_from_the_step_alone(one_set: bool):
+    mixed = of_sets([60, 30, 9], [1, 2, 1], one_set=one_set)
+    forwards = [mixed.rows(step) for step in range(mixed.steps)]
+    again = of_sets([60, 30, 9], [1, 2, 1], one_set=one_set)
+    assert forwards == [again.rows(step) for step in reversed(range(again.steps))][::-1]
+    assert forwards != [replace(mixed, seed=2).rows(step) for step in range(mixed.steps)]
+
+
+@pytest.mark.parametrize("one_set", [True, False])
+def test_rows_to_rehearse_stand_beside_those_of_sets(one_set: bool):
+    plain = of_sets([60, 30], [1, 1], one_set=one_set, batch=12)
+    mixed = replace(plain, tokens=tuple(lengths(100)), batch=16, rehearsed=10, share=0.25)
+    for step in range(mixed.steps):
+        rows = mixed.rows(step)
+        assert sum(row >= 90 for row in rows) in (3, 4, 5)
+        assert {row for row in rows if row < 90} == set(replace(plain, tokens=mixed.tokens[:90]).rows(step))
+
+
+@pytest.mark.parametrize(
+    ("whole", "weights", "expected"),
+    [
+        (10, [1, 1], [5, 5]),
+        (10, [2, 1], [7, 3]),
+        (3, [1, 1, 1, 1], [1, 1, 1, 0]),
+        (0, [1], [0]),
+        (7, [0.1, 0.1], [4, 3]),
+    ],
+)
+def test_whole_numbers_by_weight_add_up(whole: int, weights: list[float], expected: list[int]):
+    assert apportioned(whole, weights) == expected

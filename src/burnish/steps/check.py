@@ -5,7 +5,9 @@ from pathlib import Path
 
 import yaml
 
+from burnish.prepare.coverage import training_coverage
 from burnish.recipe import SIDES, Ladder, Recipe, read_recipe
+from burnish.records import Pair, Record
 from burnish.steps.estimate import estimate
 
 LADDER_KEYS = {"rungs", "corpus"}
@@ -16,12 +18,24 @@ def check(path: Path, overrides: Sequence[str]) -> list[str]:
     if _is_ladder(path):
         return _check_ladder(read_recipe(path, Ladder, overrides))
     recipe = read_recipe(path, Recipe, overrides)
-    rows, dev, test = (recipe.data.rows(side, recipe.task.record) for side in SIDES)
+    sets = recipe.data.sets(recipe.task.record)
+    rows = [row for found in sets for row in found]
+    dev, test = (recipe.data.rows(side, recipe.task.record) for side in SIDES[1:])
     rehearsed, general = recipe.data.rehearsed(recipe.task.record), recipe.data.documents()
     counted = f"rows: {len(rows)} to train on, {len(dev)} to score while training, {len(test)} to test on"
     beside = [f"{len(rehearsed)} to rehearse"] * bool(rehearsed) + [f"{len(general)} general texts"] * bool(general)
+    sizes = [len(found) for found in sets] if len(sets) > 1 else []
     settled = recipe.model_copy(update={"task": recipe.task.settled([*rows, *rehearsed])})
-    return [", ".join([counted, *beside]), *estimate(settled, rows, rehearsed)]
+    spread = [
+        line for place, found in zip(recipe.data.training_places, sets, strict=True) for line in _spread(place, found)
+    ]
+    return [", ".join([counted, *beside]), *spread, *estimate(settled, rows, rehearsed, sizes=sizes)]
+
+
+def _spread(place: str, rows: Sequence[Record]) -> list[str]:
+    """Return which passages have training questions, where the rows are pairs."""
+    pairs = [row for row in rows if isinstance(row, Pair)]
+    return training_coverage(place, pairs).lines() if pairs else []
 
 
 def _check_ladder(recipe: Ladder) -> list[str]:

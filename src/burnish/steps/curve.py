@@ -40,16 +40,19 @@ def curve(recipe: Recipe, folder: Path, *, shares: Sequence[float], say: Say, pr
     is not repeated. The model of the largest share is kept.
 
     Raises:
-        RecipeError: the recipe has no test rows, or the shares do not rise from above 0 to at most 100.
+        RecipeError: the recipe has no test rows or several sets of training rows, or the shares do not rise from above
+            0 to at most 100.
         DataError: rows are faulty, or too few for so many shares.
         RunError: the folder was begun with another recipe, other rows or other shares.
     """
     require("test", recipe.data.test, "a learning curve is scored on rows that are not trained on")
     if len(shares) < 2 or not all(0 < low < high <= 100 for low, high in pairwise(shares)):
         raise RecipeError(f"shares {', '.join(f'{share:g}' for share in shares)}: {_SHARES}")
+    if not isinstance(recipe.data.train, str):
+        raise RecipeError("data.train: a learning curve takes shares of one set of rows, and the recipe names several")
     rows = read_sides(recipe)
     with locked(folder):
-        claim(folder, recipe, rows, kind="curve", shares=[*shares])
+        claim(folder, recipe, rows.lists, kind="curve", shares=[*shares])
         if (folder / "curve.json").is_file():
             done: dict[str, Any] = read_json(folder / "curve.json")
             return done

@@ -10,6 +10,7 @@ from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.models.start import remember_start
 from burnish.recipe import Recipe
+from burnish.steps.items import Items, encoded_sets, mixture_lines
 from burnish.train.batches import Plan
 from burnish.train.check import require_trainable
 from burnish.train.fused import fuse
@@ -17,21 +18,24 @@ from burnish.train.fused import fuse
 MEBI = 2**20
 
 
-def estimate(recipe: Recipe, rows: Sequence[Any], rehearsed: Sequence[Any] = ()) -> list[str]:
+def estimate(
+    recipe: Recipe, rows: Sequence[Any], rehearsed: Sequence[Any] = (), *, sizes: Sequence[int] = ()
+) -> list[str]:
     """Return lines on trainable weights, steps, memory and time; one step is computed, and no weight moves.
 
-    rehearsed: rows that are mixed into the others.
+    rehearsed: rows that are mixed into the others. sizes: rows of each set, where there are several.
     """
     task, training = recipe.task, recipe.training
     built = task.build(recipe.model)
     model = recipe.method.apply(built.model, fresh=built.fresh)
     trainable, parameters = require_trainable(model, recipe.method)
-    encoded = task.encode(rows, built)
+    found, counts, notes = encoded_sets(recipe, rows, sizes, built)
     beside = task.encode(rehearsed, built).items if rehearsed else ()
-    items = task.joined(encoded.items, beside)
+    items = task.joined(found, beside)
     tokens = tuple(item.tokens for item in items)
     share = recipe.data.rehearsal.share if recipe.data.rehearsal else 0.0
-    plan = Plan(tokens, training.batch, training.epochs, recipe.seed, len(beside), share)
+    sets = recipe.data.mixed(counts, sizes)
+    plan = Plan(tokens, training.batch, training.epochs, recipe.seed, len(beside), share, sets)
     allow_faster_fp32()
     fuse(model)
     dtype = chosen_dtype(training.precision)
@@ -47,7 +51,8 @@ def estimate(recipe: Recipe, rows: Sequence[Any], rehearsed: Sequence[Any] = ())
     seconds = time.perf_counter() - started
     weights = parameters * dtype.itemsize + trainable * (4 * 4 if dtype.itemsize < 4 else 3 * 4)
     return [
-        *(f"{reason}: {count}" for reason, count in encoded.notes.items()),
+        *(f"{reason}: {count}" for reason, count in notes.items()),
+        *mixture_lines(recipe, Items(items, len(beside), share, notes, sets)),
         *task.audit(items, built),
         f"weights: {trainable:,} of {parameters:,} train ({recipe.method.kind}), computed in {dtype}",
         f"steps: {plan.steps} of {training.batch} rows; tokens an epoch: {sum(tokens):,}",

@@ -15,7 +15,6 @@ from burnish.recipe import Recipe, read_recipe
 from burnish.records import Record
 from burnish.retrievers import Progress
 from burnish.run import Run, write_json, write_text
-from burnish.tables import read_rows
 from burnish.tasks import Task
 
 
@@ -37,7 +36,7 @@ def evaluate(folder: Path, *, data: str | None, against: str | None, progress: P
     place = data or recipe.data.test
     if place is None:
         raise DataError(f"{folder}: the recipe names no test rows (data.test); give some with --data")
-    rows = read_rows(place, task.record, recipe.data.columns)
+    rows = recipe.data.rows_at(place, "test", task.record)
     ours = of_model(task, str(folder / "model"), rows, seed=recipe.seed, progress=progress)
     theirs = of_model(task, _model(against), rows, seed=recipe.seed, progress=progress) if against else None
     return write_evaluation(

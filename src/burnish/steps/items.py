@@ -1,12 +1,16 @@
 """Items: a run's training rows, and those that are rehearsed beside them, tokenized and shown."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from burnish.errors import DataError
 from burnish.recipe import Recipe
 from burnish.records import Record
 from burnish.tasks import Built, Item
+from burnish.train.batches import Plan
+from burnish.train.mixing import Sets
 
 
 class Items(NamedTuple):
@@ -16,32 +20,78 @@ class Items(NamedTuple):
     rehearsed: int
     share: float
     notes: Mapping[str, int]  # rows that were cut short or left out, by reason
+    sets: Sets | None = None  # that the other items are of, where there are several
 
 
 def training_items(
-    recipe: Recipe, rows: Sequence[Record], rehearsed: Sequence[Record], built: Built, *, say: Callable[[str], None]
+    recipe: Recipe,
+    rows: Sequence[Record],
+    rehearsed: Sequence[Record],
+    built: Built,
+    *,
+    say: Callable[[str], None],
+    sizes: Sequence[int] = (),
 ) -> Items:
     """Tokenize the rows, and say what was cut or left out and what is trained.
 
+    sizes: rows of each set, where the recipe names several.
+
     Raises:
-        DataError: no row is left to train on, or the recipe names a file to rehearse, and no row of it is left.
+        DataError: no row of a set is left to train on, or the recipe names a file to rehearse, and no row of it is.
     """
     task, rehearsal = recipe.task, recipe.data.rehearsal
-    encoded = task.encode(rows, built)
-    for reason, count in encoded.notes.items():
+    found, counts, notes = encoded_sets(recipe, rows, sizes, built)
+    for reason, count in notes.items():
         say(f"{reason}: {count}")
-    if not encoded.items:
-        raise DataError(f"{recipe.data.train}: no row is left to train on: {encoded.notes}")
+    sets = recipe.data.mixed(counts, sizes)
     beside: Sequence[Item] = ()
     if rehearsal:
-        found = task.encode(rehearsed, built)
-        for reason, count in found.notes.items():
+        encoded = task.encode(rehearsed, built)
+        for reason, count in encoded.notes.items():
             say(f"rows to rehearse, {reason}: {count}")
-        if not found.items:
-            raise DataError(f"{rehearsal.file}: no row is left to rehearse: {found.notes}")
-        say(f"rehearsed: {len(found.items)} items, {rehearsal.share:.0%} of each step's")
-        beside = found.items
-    items = task.joined(encoded.items, beside)
-    for line in task.audit(items, built):
+        if not encoded.items:
+            raise DataError(f"{rehearsal.file}: no row is left to rehearse: {encoded.notes}")
+        say(f"rehearsed: {len(encoded.items)} items, {rehearsal.share:.0%} of each step's")
+        beside = encoded.items
+    items = task.joined(found, beside)
+    made = Items(items, len(beside), rehearsal.share if rehearsal else 0.0, notes, sets)
+    for line in [*mixture_lines(recipe, made), *task.audit(items, built)]:
         say(line)
-    return Items(items, len(beside), rehearsal.share if rehearsal else 0.0, encoded.notes)
+    return made
+
+
+def encoded_sets(
+    recipe: Recipe, rows: Sequence[Record], sizes: Sequence[int], built: Built
+) -> tuple[Sequence[Item], list[int], Mapping[str, int]]:
+    """Return the items of all sets, how many are of each, and what was cut or left out, by reason.
+
+    Raises:
+        DataError: no row of a set is left to train on.
+    """
+    edges = [0, *accumulate(sizes or [len(rows)])]
+    items: Sequence[Item] = ()
+    counts, notes = [], Counter[str]()
+    for place, (first, end) in zip(recipe.data.training_places, pairwise(edges), strict=True):
+        encoded = recipe.task.encode(rows[first:end], built)
+        if not encoded.items:
+            raise DataError(f"{place}: no row is left to train on: {encoded.notes}")
+        notes.update(encoded.notes)
+        counts.append(len(encoded.items))
+        items = recipe.task.joined(items, encoded.items) if items else encoded.items
+    return items, counts, dict(notes)
+
+
+def mixture_lines(recipe: Recipe, items: Items) -> list[str]:
+    """Return what each of several sets has of the run; nothing where there is one."""
+    if items.sets is None:
+        return []
+    training = recipe.training
+    tokens = (1,) * len(items.items)
+    plan = Plan(tokens, training.batch, training.epochs, recipe.seed, items.rehearsed, items.share, items.sets)
+    of = f"{plan.steps:,} steps" if items.sets.one_set else f"{plan.batch:,} rows in each step"
+    return [
+        f"{place}: {size:,} items, {much:,} of {of}, each {often:.2f} times"
+        for place, size, (much, often) in zip(
+            recipe.data.training_places, items.sets.sizes, plan.of_sets(), strict=True
+        )
+    ]

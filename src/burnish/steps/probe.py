@@ -58,7 +58,7 @@ def probe(recipe: Recipe, folder: Path, *, say: Say, progress: Progress) -> dict
     require("dev", recipe.data.dev, "a probe compares scores of rows that are not trained on")
     rows = read_sides(recipe)
     with locked(folder):
-        claim(folder, recipe, rows, kind="probe")
+        claim(folder, recipe, rows.lists, kind="probe")
         if (folder / "tune.json").is_file():
             done: dict[str, Any] = read_json(folder / "tune.json")
             return done

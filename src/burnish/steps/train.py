@@ -1,7 +1,7 @@
 """Train: a recipe in, a run folder with a model out."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,12 @@ class Rows(NamedTuple):
     test: list[Record]
     rehearsed: list[Record]
     general: list[Document]
+    sizes: tuple[int, ...] = ()  # of the training rows' sets, where there are several
+
+    @property
+    def lists(self) -> list[Sequence[Record]]:
+        """The rows, list by list."""
+        return [self.train, self.dev, self.test, self.rehearsed, self.general]
 
 
 def train(
@@ -92,8 +98,11 @@ def trained(recipe: Recipe, folder: Path, *, say: Say, progress: Progress, heard
 def read_sides(recipe: Recipe) -> Rows:
     """Read the rows before anything is created, so that a faulty file leaves no trace."""
     record = recipe.task.record
-    train, dev, test = (recipe.data.rows(side, record) for side in SIDES)
-    return Rows(train, dev, test, recipe.data.rehearsed(record), recipe.data.documents())
+    sets = recipe.data.sets(record)
+    train = [row for found in sets for row in found]
+    dev, test = (recipe.data.rows(side, record) for side in SIDES[1:])
+    sizes = tuple(map(len, sets)) if len(sets) > 1 else ()
+    return Rows(train, dev, test, recipe.data.rehearsed(record), recipe.data.documents(), sizes)
 
 
 def _train(
@@ -115,7 +124,7 @@ def _train(
     built = task.build(recipe.model, seed=recipe.seed)
     model = method.apply(built.model, fresh=built.fresh)
     trainable, parameters = require_trainable(model, method)
-    items = training_items(recipe, rows.train, rows.rehearsed, built, say=say)
+    items = training_items(recipe, rows.train, rows.rehearsed, built, say=say, sizes=rows.sizes)
     if rows.general:
         require_general(task, built, rows.general)
     for reason, count in task.encode(rows.dev, built).notes.items() if rows.dev else ():
@@ -138,6 +147,7 @@ def _train(
         watch=Watch(task.dev_label, lambda: task.dev_score(model, built, rows.dev)) if rows.dev else None,
         rehearsed=items.rehearsed,
         share=items.share,
+        sets=items.sets,
     )
     outcome = _fitted(model, course, run)
     if outcome.reason:

@@ -36,7 +36,7 @@ def tune(recipe: Recipe, folder: Path, *, trials: int, say: Say, progress: Progr
         raise RecipeError("training.evaluations: a search compares dev scores, and 0 asks for none; give at least 1")
     rows = read_sides(recipe)
     with locked(folder):
-        claim(folder, recipe, rows, kind="tune")
+        claim(folder, recipe, rows.lists, kind="tune")
         space = space_of(recipe, rows=len(rows.train))
         study = Study(folder / "journal.jsonl", space, seed=recipe.seed)
         once = each_once(say)

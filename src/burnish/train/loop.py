@@ -26,6 +26,7 @@ from burnish.train.batches import Plan, evaluation_steps
 from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints, State
 from burnish.train.fused import fuse
+from burnish.train.mixing import Sets
 from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates, start_shares
 from burnish.train.processes import agreed_dtype
 from burnish.train.settings import Training
@@ -61,6 +62,7 @@ class Course:
     watch: Watch | None = None
     rehearsed: int = 0  # of the items, the last ones, are mixed into the others
     share: float = 0.0  # of each step's rows, for these
+    sets: Sets | None = None  # that the other items are of, where there are several
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +98,9 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     if course.task.looks_back:
         remember_start(model)
     tokens = tuple(item.tokens for item in course.items)
-    plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share)
-    steps = plan.steps
-    state = _resume(course, weights, optimizer)
-    starts = start_shares(weights.names, course.method, fresh=course.fresh)
-    reason = ""
+    plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share, course.sets)
+    steps, state = plan.steps, _resume(course, weights, optimizer)
+    starts, reason = start_shares(weights.names, course.method, fresh=course.fresh), ""
     with watched_signals() as request:
         for step in range(state.step, steps):
             if any(starts):
