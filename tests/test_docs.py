@@ -29,6 +29,7 @@ SIZES = {  # what a tiny model can read
     "extract": ["task.max_tokens=48", "task.overlap=4", "task.question_tokens=16"],
     "generate": ["task.max_new_tokens=2"],
     "pretrain": ["task.block_tokens=16"],
+    "rerank": ["task.max_tokens=48"],
 }
 WITH_RECIPE = ("check", "train")
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -18,6 +18,7 @@ SIZES = {  # what a tiny model can read
     "extract": ["task.max_tokens=32", "task.overlap=4", "task.question_tokens=8"],
     "generate": ["task.max_new_tokens=2"],
     "pretrain": ["task.block_tokens=16"],
+    "rerank": ["task.max_tokens=48"],
 }
 TEXTS = ("the cat", "red and blue", "one dog", "a green bird", "fish", "left or right", "question", "two three four")
 
@@ -57,6 +58,7 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     "summarize": lines(*({"source": [text, "and so"], "target": [text, "or so"], "paper_id": 1} for text in TEXTS)),
     "translate": separated("\t", ("de", "en"), *((text, text) for text in TEXTS)),
     "pretrain": lines(*({"id": text, "text": text} for text in TEXTS)),
+    "rerank": lines(*map(_pair, TEXTS)),
     "retrieve": lines(*map(_pair, TEXTS)),
 }
 

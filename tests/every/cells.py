@@ -44,6 +44,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "extract": {"max_tokens": 24, "overlap": 4, "question_tokens": 8},
     "generate": {"metrics": ["exact_match", "perplexity"], "max_new_tokens": 4},
     "pretrain": {"block_tokens": 12},
+    "rerank": {"max_tokens": 48},
     "retrieve": {"query_tokens": 16, "passage_tokens": 24},
 }
 
@@ -109,6 +110,7 @@ LEFT_OVER = {
     "full-pretrain-bert": 0.3,
     "head-extract-bert": 0.1,
     "head-extract-t5": 0.2,
+    "head-rerank-bert": 0.6,
     "ia3-generate-*": 0.2,
     "ia3-pretrain-llama": 0.25,
     "prefix-[gp]*-llama": 0.25,
@@ -142,6 +144,8 @@ REFUSED = {
     "prompt-pretrain-bert": _NO_PLACE,
     "prompt-regress-llama": _LOST_END,
     "prompt-regress-t5": _LOST_END,
+    "prompt-rerank-llama": _LOST_END,
+    "prompt-rerank-t5": _LOST_END,
     "prompt-retrieve-*": _NO_PLACE,
 }
 CELLS = [Cell(method, task, backbone) for task in Task.names() for method in Method.names() for backbone in BACKBONES]

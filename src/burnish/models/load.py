@@ -162,10 +162,10 @@ def load_classifier(
     return _load_headed(name, "a classifier", _AUTO_CLASSIFIER, prepare, dtype=dtype, seed=seed)
 
 
-def load_regressor(name: str, *, dtype: torch.dtype, seed: int) -> Headed:
+def load_regressor(name: str, *, dtype: torch.dtype, seed: int, what: str = "a regression model") -> Headed:
     """Return a model that gives a text one number; a trained head of one output is kept.
 
-    seed: of the weights of a new head.
+    seed: of the weights of a new head. what: what messages call it.
 
     Raises:
         ModelError: it cannot be found, has no form with such a head, or is damaged.
@@ -177,7 +177,7 @@ def load_regressor(name: str, *, dtype: torch.dtype, seed: int) -> Headed:
         config.problem_type = "regression"
         return one
 
-    return _load_headed(name, "a regression model", _AUTO_CLASSIFIER, prepare, dtype=dtype, seed=seed)
+    return _load_headed(name, what, _AUTO_CLASSIFIER, prepare, dtype=dtype, seed=seed)
 
 
 def load_span_reader(name: str, *, dtype: torch.dtype, seed: int) -> Headed:
