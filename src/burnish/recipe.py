@@ -316,13 +316,22 @@ def read_recipe(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
         raise RecipeError(f"{path}: this file is not UTF-8 text") from error
     if not isinstance(value, dict):
         raise RecipeError(f"{path}: a recipe is a list of `key: value` lines, and this file holds something else")
+    return checked(value, kind, overrides, where=str(path))
+
+
+def checked(value: dict[str, Any], kind: type[S], overrides: Sequence[str] = (), *, where: str) -> S:
+    """Return settings as a recipe, with `a.b=value` overrides applied before it is checked; `where` begins a message.
+
+    Raises:
+        RecipeError: they have faults; all of them are listed.
+    """
     for override in overrides:
         _set(value, override)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
         lines = "\n".join(f"  {fault}" for fault in faults(error, kind))
-        raise RecipeError(f"{path}: this recipe cannot be run\n{lines}") from error
+        raise RecipeError(f"{where}: this recipe cannot be run\n{lines}") from error
 
 
 def to_yaml(spec: Spec) -> str:

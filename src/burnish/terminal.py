@@ -151,6 +151,46 @@ def curve_table(found: Mapping[str, Any]) -> Table:
     return table
 
 
+def mined_table(found: Mapping[str, Any]) -> Table:
+    """Return what a mining left out, rule by rule, and what it kept."""
+    counts = found["counts"]
+    title = f"{counts['negatives']:,} negatives for {counts['questions']:,} questions"
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("of the hits that were looked at, left out because the passage")
+    table.add_column("hits", justify="right")
+    for reason, count in found["dropped"].items():
+        if count:
+            table.add_row(Text(reason), f"{count:,}")
+    table.add_section()
+    for name, count in found["found_by"].items():
+        table.add_row(Text(f"kept, found by {name}"), f"{count:,}")
+    table.add_section()
+    table.add_row(f"questions with fewer than {found['per_question']} negatives", f"{counts['short']:,}")
+    table.add_row("questions without any", f"{counts['without']:,}")
+    table.add_row("questions none of whose right passages was found", f"{counts['unfound']:,}")
+    return table
+
+
+def rounds_table(found: Mapping[str, Any]) -> Table:
+    """Return rounds of mining and training as a table, the best one marked."""
+    table = Table(title=Text(f"rounds, by dev {found['metric']}"), title_justify="left")
+    headings = ("round", "negatives", "left out", "too few", "dev", "against the round before", "p", "seconds")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading.startswith(("dev", "against")) else "right")
+    for told in found["rounds"]:
+        counts, gain = told.get("counts", {}), told["gain"]
+        mark = "*" if told["round"] == found["best"] else ""
+        cells = [f"{mark}{told['round'] or 'base'}"]
+        left_out = sum(told["dropped"].values()) if counts else 0
+        numbers = (counts["negatives"], left_out, counts["short"]) if counts else ()
+        cells += [f"{number:,}" for number in numbers] or ["", "", ""]
+        cells += [_bounded(told["dev"])]
+        cells += [f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""]
+        cells += [f"{gain['p']:.4f}" if gain else "", f"{sum(told['seconds'].values()):.0f}"]
+        table.add_row(*map(Text, cells))
+    return table
+
+
 def _bounded(score: Mapping[str, float]) -> str:
     return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
 

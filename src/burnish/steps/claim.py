@@ -1,20 +1,22 @@
 """What trainings of one recipe in one folder have in common: the folder's claim, the rows, the steps."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from burnish.errors import RecipeError, RunError
 from burnish.recipe import Recipe, to_yaml
-from burnish.records import records_fingerprint
+from burnish.records import Record, records_fingerprint
 from burnish.run import read_json, versions, write_json, write_text
+from burnish.spec import Spec
 from burnish.steps.train import Rows, Say
 from burnish.train.batches import Plan
 from burnish.train.processes import processes
 
 
-def claim(folder: Path, recipe: Recipe, rows: Rows, **facts: object) -> None:
+def claim(folder: Path, recipe: Spec, rows: Iterable[Sequence[Record]], **facts: object) -> None:
     """Write the recipe into the folder, or check that the one that stands there is the same, on the same rows.
 
-    facts: what else must be as it was, by the name that a message calls it.
+    rows: side by side. facts: what else must be as it was, by the name that a message calls it.
 
     Raises:
         RunError: the folder was begun otherwise, or several processes were started.
