@@ -102,13 +102,14 @@ class _Case:
             yield SKIPPED
         if not (rules.ceiling is rules.absolute_margin is rules.relative_margin is None) and self._unranked(candidate):
             yield UNRANKED
-        for reason, margin, close in (
-            (SCORE, rules.ceiling, lambda own, bar, share: own > bar - abs(bar) * (1 - share)),
-            (ABSOLUTE, rules.absolute_margin, lambda own, bar, unit: own + unit > bar),
-            (RELATIVE, rules.relative_margin, lambda own, bar, share: own > bar - abs(bar) * share),
-        ):
-            if margin is not None and any(close(own, bar, margin) for own, bar in self._compared(candidate)):
-                yield reason
+        ceiling, margin, relative = rules.ceiling, rules.absolute_margin, rules.relative_margin
+        both = self._compared(candidate)
+        if ceiling is not None and any(own > bar - abs(bar) * (1 - ceiling) for own, bar in both):
+            yield SCORE
+        if margin is not None and any(own + margin > bar for own, bar in both):
+            yield ABSOLUTE
+        if relative is not None and any(own > bar - abs(bar) * relative for own, bar in both):
+            yield RELATIVE
         if chunk.title and normal(chunk.title) in self._titles:
             yield ANSWER
         if self._answers and holds(f"{chunk.title}\n{chunk.text}", self._answers):
