@@ -280,3 +280,14 @@ def test_a_pair_has_the_grade_of_each_positive():
     assert pair.graded == {"a": 2, "b": 1}
     with pytest.raises(ValueError, match="3 grades for 2 positives"):
         Pair(id="p", query="?", positives=("a", "b"), grades=(2, 1, 1))
+
+
+def test_a_teacher_scores_each_passage_of_a_pair_or_none():
+    row = {"id": "a", "query": "b", "positives": ["c"], "negatives": ["d", "e"]}
+    assert Pair.model_validate({**row, "scores": [3, -1.5, 0]}).scores == (3.0, -1.5, 0.0)
+    assert Pair.model_validate(row).scores == ()
+    said = "there are 2 scores for 1 positives and 2 negatives; 3 are needed, in this order, or none"
+    with pytest.raises(ValidationError, match=said):
+        Pair.model_validate({**row, "scores": [3, 1]})
+    with pytest.raises(ValidationError, match="finite"):
+        Pair.model_validate({**row, "scores": [3, 1, float("nan")]})

@@ -31,6 +31,11 @@ def table(*rows: Mapping[str, Any]) -> Table:
         ({"instruction": "a", "output": "b"}, Completion, {"prompt": "instruction", "completion": "output"}),
         ({"query": "a", "positive": "b", "negative": "c"}, Pair, {"query": "query", "positives": "positive"}),
         (
+            {"query": "a", "positives": ["b"], "negatives": ["c"], "scores": [2, 1]},
+            Pair,
+            {"query": "query", "scores": "scores"},
+        ),
+        (
             {"question": "a", "context": "b c", "answers": [{"text": "c", "start": 2}]},
             Extraction,
             {"question": "question", "context": "context", "answers": "answers"},
