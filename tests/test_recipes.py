@@ -60,6 +60,7 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     "pretrain": lines(*({"id": text, "text": text} for text in TEXTS)),
     "rerank": lines(*map(_pair, TEXTS)),
     "retrieve": lines(*map(_pair, TEXTS)),
+    "late": lines(*map(_pair, TEXTS)),
 }
 
 

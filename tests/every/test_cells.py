@@ -9,13 +9,15 @@ import pytest
 import torch
 import transformers
 from peft import PeftModel
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from burnish.errors import BurnishError
 from burnish.models.adapted import OURS, PEFT
 from burnish.models.encode import Encoder
+from burnish.models.late import LateEncoder
+from burnish.models.maxsim import maxsim
 from burnish.models.quiet import quiet
 from burnish.models.safety import read_settings
 from burnish.train.optimizer import is_fresh
@@ -106,7 +108,9 @@ def test_a_saved_model_is_built_again_with_equal_predictions(cell: Cell, trained
 def test_a_saved_model_gives_equal_outputs_without_us(cell: Cell, trained: Train) -> None:
     found = trained(cell)
     encoder = found.built.model
-    if isinstance(encoder, Encoder):
+    if isinstance(encoder, LateEncoder):
+        assert_same_scores(encoder, found.folder)
+    elif isinstance(encoder, Encoder):
         assert_same_vectors(encoder, found.folder)
     elif any((found.folder / form.config).is_file() for form in OURS):
         assert cell.method in ("adapters", "prefix")  # formats of our own, which no other library reads
@@ -130,6 +134,15 @@ def assert_same_vectors(encoder: Encoder, folder: Path) -> None:
         loaded = SentenceTransformer(str(folder), device="cpu")
     theirs = loaded.encode([*cells.TEXTS], convert_to_tensor=True, show_progress_bar=False)
     torch.testing.assert_close(encoder.encode(cells.TEXTS, max_tokens=16)[0], theirs, atol=1e-5, rtol=0)
+
+
+def assert_same_scores(encoder: LateEncoder, folder: Path) -> None:
+    """Check that sentence-transformers gives the scores that the late-interaction model gives."""
+    with quiet():
+        loaded = MultiVectorEncoder(str(folder), device="cpu")
+    theirs = loaded.similarity(loaded.encode_query([*cells.TEXTS]), loaded.encode_document([*cells.TEXTS]))
+    ours = maxsim(encoder.encode_queries(cells.TEXTS), encoder.encode_passages(cells.TEXTS))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
 def loaded_outside(found: Trained) -> nn.Module:
