@@ -80,7 +80,7 @@ def test_pissa_has_a_rate_of_its_own_unless_one_is_said():
     assert Lora(init="pissa").learning_rate == 1e-4
     assert Method.read({"kind": "lora", "init": "pissa"}).learning_rate == 1e-4
     assert Lora(init="pissa", learning_rate=1e-3).learning_rate == 1e-3
-    assert Lora().learning_rate == 5e-4
+    assert Lora().learning_rate == 1e-3
     with pytest.raises(ValidationError):
         Lora(init="pisa")  # type: ignore[arg-type]
 
