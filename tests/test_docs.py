@@ -22,7 +22,7 @@ from burnish.tasks import Task
 from every.cells import BACKBONES, REFUSED, Cell
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [*Task.names(), "data", "methods"]
+PAGES = [*Task.names(), "data", "methods", "pairs"]
 LINES = 120  # of a page: a screen or two
 SMALL = ["training.batch=2", "training.epochs=1", "training.precision=fp32"]
 SIZES = {  # what a tiny model can read

@@ -27,17 +27,17 @@ def _ordered(scored: dict[str, float]) -> list[str]:
     return sorted(scored, key=lambda passage: (scored[passage], passage), reverse=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "measure"), [("nDCG@10", "ndcg_cut_10"), ("Recall@10", "recall_10"), ("MRR@10", "recip_rank")]
-)
+@pytest.mark.parametrize("k", [1, 3, 10, 100])
+@pytest.mark.parametrize(("kind", "measure"), [("nDCG", "ndcg_cut_{}"), ("Recall", "recall_{}"), ("MRR", "recip_rank")])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_scores_equal_trec_eval_on_runs_with_ties(name, measure, seed):
+def test_scores_equal_trec_eval_on_runs_with_ties(kind, measure, k, seed):
+    measure = measure.format(k)
     run, grades = _runs_with_ties(seed)
     rankings = {question: _ordered(scored) for question, scored in run.items()}
-    cut = {question: {found: run[question][found] for found in rankings[question][:10]} for question in run}
+    cut = {question: {found: run[question][found] for found in rankings[question][:k]} for question in run}
     theirs = pytrec_eval.RelevanceEvaluator(grades, {measure}).evaluate(cut)
 
-    ours = Metric.read(name).score(list(rankings.values()), [grades[question] for question in rankings])
+    ours = Metric.read(f"{kind}@{k}").score(list(rankings.values()), [grades[question] for question in rankings])
 
     assert ours == pytest.approx([theirs[question][measure] for question in rankings], abs=1e-12)
     assert all(0 <= score <= 1 for score in ours)
