@@ -38,7 +38,8 @@ task: classify
 model: {folder / "bert"}
 method: {{kind: full, learning_rate: 3.0e-3}}
 data: {{{", ".join(f"{side}: {folder / side}.jsonl" for side in rows)}}}
-training: {{epochs: {epochs}, batch: 16, precision: fp32, evaluations: 0, dropout: 0.0, checkpoint_every: 0}}
+training: {{epochs: {epochs}, batch: 16, precision: fp32, evaluations: 0, dropout: 0.0, checkpoint_every: 0,
+  head_learning_rate: 3.0e-3}}
 {more}
 """,
         encoding="utf-8",
