@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from burnish.models.precision import device_words
 from burnish.prepare.leaks import Text, leaks
 from burnish.prepare.stratify import split_labelled
+from burnish.prepare.synthesize import sample
 from burnish.records import Completion, Labelled, Message, dump_jsonl
 from burnish.run import versions, write_json, write_text
 from burnish.tables import read_rows
@@ -37,8 +37,8 @@ def banking77(folder: Path, *, train_rows: int | None, test_rows: int | None, se
     test = read_rows(source / "test.csv", Labelled, columns)
     sides = split_labelled(rows, shares={"train": 0.9, "dev": 0.1}, seed=seed)
     train, dev = ([row for row, on in zip(rows, sides, strict=True) if on == side] for side in ("train", "dev"))
-    train, dev = _sample(train, train_rows, seed), _sample(dev, train_rows and train_rows // 5, seed)
-    return _written(folder, {"train": train, "dev": dev, "test": _sample(test, test_rows, seed)})
+    train, dev = sample(train, train_rows, seed=seed), sample(dev, train_rows and train_rows // 5, seed=seed)
+    return _written(folder, {"train": train, "dev": dev, "test": sample(test, test_rows, seed=seed)})
 
 
 def leaked(train: Sequence[Labelled], test: Sequence[Labelled]) -> set[str]:
@@ -52,7 +52,7 @@ def scitldr(folder: Path, *, train_rows: int | None, test_rows: int | None, seed
     source = data_folder("scitldr")
     sides = {side: _summaries(source / f"{side}.jsonl") for side in ("train", "dev", "test")}
     cut = {"train": train_rows, "dev": 8 if train_rows else 64, "test": test_rows}
-    return _written(folder, {side: _sample(rows, cut[side], seed) for side, rows in sides.items()})
+    return _written(folder, {side: sample(rows, cut[side], seed=seed) for side, rows in sides.items()})
 
 
 def _summaries(path: Path) -> list[Completion]:
@@ -64,14 +64,6 @@ def _summaries(path: Path) -> list[Completion]:
         ask = Message(role="user", content=f"Summarize the abstract in one sentence.\n\n{text}")
         rows.append(Completion(id=f"{path.stem}:{number}", prompt=(ask,), completion=first, others=tuple(others)))
     return rows
-
-
-def _sample(rows: Sequence[Any], count: int | None, seed: int) -> list[Any]:
-    """Return so many rows, in their order; all, where none are counted."""
-    if not count or count >= len(rows):
-        return list(rows)
-    chosen = set(random.Random(seed).sample(range(len(rows)), count))
-    return [row for place, row in enumerate(rows) if place in chosen]
 
 
 def _written(folder: Path, sides: Mapping[str, Sequence[Any]]) -> dict[str, str]:

@@ -14,7 +14,6 @@ import re
 import signal
 import tempfile
 import time
-from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from torch.nn import functional
 
 from burnish.models.topk import top_k
 from burnish.models.vectors import TYPES, VectorFile, write_in_blocks
-from burnish.run import write_json
+from burnish.run import checksum, write_json
 
 WIDTH, K = 384, 100
 FULL, QUICK = (1_000_000, 10_000), (100_000, 1_000)
@@ -90,11 +89,6 @@ def child(folder: Path, name: str, queries: int, *, kill_at: float = 2.0) -> dic
     return {"begun_at": begun, **json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))}
 
 
-def digest(path: Path) -> str:
-    """Return what names the bytes of a file."""
-    return sha256(path.read_bytes()).hexdigest()
-
-
 def measured(folder: Path, rows: int, queries: int, dtype: str) -> dict[str, Any]:
     """Write the vectors, search them whole, then killed and resumed; return the row of the results.
 
@@ -109,7 +103,7 @@ def measured(folder: Path, rows: int, queries: int, dtype: str) -> dict[str, Any
     if (folder / "resumed.safetensors").exists() or not (folder / "resumed.state").is_file():
         raise SystemExit("the search was not killed half-way: it was too fast, or wrote no state")
     resumed = child(folder, "resumed", queries)
-    same = digest(folder / "whole.safetensors") == digest(folder / "resumed.safetensors")
+    same = checksum(folder / "whole.safetensors") == checksum(folder / "resumed.safetensors")
     peak = max(whole["peak_mb"], resumed["peak_mb"])
     return {
         "workload": f"{rows:,} vectors of {WIDTH} in {dtype}, {queries:,} queries, the best {K}",

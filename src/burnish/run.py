@@ -1,6 +1,7 @@
 """Folders on disk: written whole or not at all, locked by one process, logged line by line."""
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -184,3 +185,9 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from burnish.models.encode import Encoder
-from burnish.prepare import teach
+from burnish.prepare import scores
 from burnish.prepare.teach import BiEncoderScorer, teacher_scores
 from burnish.records import Pair
 
@@ -52,7 +52,7 @@ def test_a_pair_is_scored_once_whatever_rows_it_stands_in(tmp_path: Path) -> Non
 
 
 def test_after_a_crash_only_what_is_missing_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teach, "AT_ONCE", 1)
+    monkeypatch.setattr(scores, "AT_ONCE", 1)
     with pytest.raises(KeyboardInterrupt):
         teacher_scores(ROWS, Counting(breaks_after=2), cache=tmp_path)
     with (tmp_path / "scores.jsonl").open("a") as file:

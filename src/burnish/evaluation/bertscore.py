@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from burnish.errors import DataError, ModelError
 from burnish.metrics import Answers, require_answers
 from burnish.metrics.bertscore import Bertscore, TokenVectors
-from burnish.models.encode import TOKENS_PER_PASS, TOKENS_PER_PASS_CUDA, Encoder
+from burnish.models.encode import Encoder, tokens_at_once
 from burnish.models.packing import micro_batches
 
 BLOCK = 256  # examples whose vectors are held at once: 160 MB for two texts of 100 tokens each in 768 dimensions
@@ -96,8 +96,7 @@ def _own(encoder: Encoder, ids: Ids) -> list[int]:
 def _vectors(encoder: Encoder, rows: Sequence[Ids], layer: int | None, weights: _Idf | None) -> list[TokenVectors]:
     """Return each text as the encoder's layer sees it, the last layer where none is named."""
     found: dict[int, TokenVectors] = {}
-    budget = TOKENS_PER_PASS_CUDA if next(encoder.parameters()).is_cuda else TOKENS_PER_PASS
-    for group in micro_batches(range(len(rows)), [len(ids) for ids in rows], budget=budget):
+    for group in micro_batches(range(len(rows)), [len(ids) for ids in rows], budget=tokens_at_once(encoder)):
         hidden = _hidden(encoder, [rows[row] for row in group], layer)
         for row, states in zip(group, hidden, strict=True):
             own = _own(encoder, rows[row])

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from burnish.errors import RecipeError
@@ -14,6 +14,7 @@ from burnish.losses import Loss
 Direction = Literal["query_to_passage", "passage_to_query", "query_to_query", "passage_to_passage"]
 
 TILE = (1024, 4096)  # lines and candidates whose logits are held at a time: 16 MiB
+_SCALE = "log_scale"  # of a parameter: 1/τ, as its logarithm
 _WITH_THE_RIGHT = ("query_to_passage", "passage_to_query")  # directions among whose candidates the right one stands
 
 
@@ -138,6 +139,18 @@ class Contrastive(Loss):
         stacked = torch.stack([*pools])
         whole_p = stacked.logsumexp(dim=0) if self.softmax == "joint" else stacked.mean(dim=0)
         return ((whole_p - right_p) / rows_p.bincount()[rows_p]).sum()
+
+
+def learn_scale(module: nn.Module, temperature: float) -> tuple[str, ...]:
+    """Give a module 1/τ as a parameter that begins at this temperature; return the names of what is new."""
+    module.register_parameter(_SCALE, nn.Parameter(torch.tensor(1 / temperature).log()))
+    return (_SCALE,)
+
+
+def learned_scale(module: nn.Module) -> Tensor | None:
+    """Return 1/τ where it is a parameter of the module; a method may have wrapped it."""
+    named = module.named_parameters()
+    return next((weight.float().exp() for name, weight in named if name.split(".")[-1] == _SCALE), None)
 
 
 class _TiledLogSumExp(torch.autograd.Function):

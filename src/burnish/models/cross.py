@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from burnish.errors import ModelError
 from burnish.models.cross_folder import require_readable, write_cross_layout
-from burnish.models.encode import TOKENS_PER_PASS, TOKENS_PER_PASS_CUDA
+from burnish.models.encode import tokens_at_once
 from burnish.models.load import load_regressor, load_tokenizer, resolve
 from burnish.models.packing import micro_batches
 from burnish.models.padding import longest_input, network_inputs, pad_right
@@ -200,8 +200,7 @@ def _score_in_fp32(network: nn.Module) -> None:
 
 def _groups(network: nn.Module, rows: Sequence[TokenPair], tokens_per_pass: int | None) -> list[list[int]]:
     """Return which rows go through the network together; None: as much as suits the device."""
-    cuda = next(network.parameters()).is_cuda
-    budget = tokens_per_pass or (TOKENS_PER_PASS_CUDA if cuda else TOKENS_PER_PASS)
+    budget = tokens_per_pass or tokens_at_once(network)
     return micro_batches(range(len(rows)), [len(row.ids) for row in rows], budget=budget)
 
 

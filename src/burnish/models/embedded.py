@@ -1,6 +1,5 @@
 """Models that come as packages: `embedded/minilm` and `embedded/smollm2`, with no model hub involved."""
 
-import hashlib
 import importlib
 import io
 import os
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from burnish.errors import ModelError, near_miss
+from burnish.run import checksum
 
 PREFIX = "embedded/"
 _FORM = 1  # part of the cached folder's name; to be raised when `_convert` writes something else
@@ -179,8 +179,7 @@ def _check(source: Path, expected: str) -> None:
     Raises:
         ModelError: its checksum differs.
     """
-    with source.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = checksum(source)
     if found != expected:
         raise ModelError(f"{source}: this is not the known file (SHA-256 {found}, expected {expected}); reinstall it")
 

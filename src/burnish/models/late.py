@@ -7,7 +7,6 @@ from string import punctuation
 from typing import Any, NamedTuple
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from burnish.errors import ModelError
-from burnish.models.encode import TOKENS_PER_PASS, TOKENS_PER_PASS_CUDA, Encoder
+from burnish.models.encode import Encoder, merged, tokens_at_once
 from burnish.models.late_folder import LateFormat, read_late_layout, write_late_layout
 from burnish.models.load import load_transformer, resolve
 from burnish.models.loading import loading
@@ -185,7 +184,7 @@ class LateEncoder(nn.Module):
 
         Weights are written in fp32, LoRA updates merged into them.
         """
-        whole: Any = _merged(copy.deepcopy(self).float())
+        whole: Any = merged(copy.deepcopy(self).float())
         tokenizer = whole.tokenizer
         tokenizer.backend_tokenizer.no_truncation()  # of the last call, which would be written as its setting
         tokenizer.backend_tokenizer.no_padding()
@@ -231,8 +230,7 @@ class LateEncoder(nn.Module):
 
     def _groups(self, rows: Sequence[Row], tokens_per_pass: int | None) -> list[list[int]]:
         """Return which rows go through the transformer together."""
-        cuda = next(self.encoder.parameters()).is_cuda
-        budget = tokens_per_pass or (TOKENS_PER_PASS_CUDA if cuda else TOKENS_PER_PASS)
+        budget = tokens_per_pass or tokens_at_once(self.encoder)
         return micro_batches(range(len(rows)), [len(row.ids) for row in rows], budget=budget)
 
     def _pass(self, rows: Sequence[Row]) -> Tensor:
@@ -268,19 +266,3 @@ def _load_projection(name: str, folder: Path, inputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, len(weights["linear.weight"]), bias=False)
     layer.weight = nn.Parameter(weights["linear.weight"])
     return layer
-
-
-def _merged(network: nn.Module) -> nn.Module:
-    """Undo what PEFT has wrapped, in place: updates go into their weights, and trained copies replace frozen parts."""
-    for name, module in list(network.named_modules()):
-        layer: Any = module
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge()
-            plain = layer.get_base_layer()
-        elif isinstance(layer, ModulesToSaveWrapper):
-            plain = layer.modules_to_save[layer.active_adapters[0]]
-        else:
-            continue
-        above, _, last = name.rpartition(".")
-        setattr(network.get_submodule(above), last, plain)
-    return network

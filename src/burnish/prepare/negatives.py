@@ -6,22 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 from burnish.errors import ModelError
 from burnish.prepare.hits import Candidate, union
 from burnish.prepare.mining import REASONS, VETO, Judge, Rules
+from burnish.prepare.scores import Scorer
 from burnish.records import Chunk, Question, check_gold
 from burnish.retrievers import Hit, Searcher
 from burnish.text import TextFormat, fingerprint
-
-
-class Scorer(Protocol):
-    """What judges a query and a passage together: a cross-encoder."""
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Return a score for each (query, passage), higher for what answers better, in any unit."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

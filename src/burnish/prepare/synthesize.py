@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from burnish.retrievers import Searcher
 from burnish.spec import Spec
 from burnish.text import words
 
+T = TypeVar("T")
 Write = Callable[[Sequence[Sequence[Message]]], list[str]]  # prompts in, a text after each out
 
 ASKS = (  # each passage is asked about in other ways, for a model without chance says the same twice
@@ -110,12 +112,12 @@ def synthesize(chunks: Sequence[Chunk], write: Write, searcher: Searcher, settin
     return Synthesized(questions, len(asked), dict(dropped))
 
 
-def sample(chunks: Sequence[Chunk], count: int | None, *, seed: int) -> list[Chunk]:
-    """Return so many passages in their order, drawn at random; all, where none are counted."""
-    if count is None or count >= len(chunks):
-        return list(chunks)
-    chosen = set(random.Random(seed).sample(range(len(chunks)), count))
-    return [chunk for place, chunk in enumerate(chunks) if place in chosen]
+def sample(rows: Sequence[T], count: int | None, *, seed: int) -> list[T]:
+    """Return so many rows in their order, drawn at random; all, where none are counted."""
+    if count is None or count >= len(rows):
+        return list(rows)
+    chosen = set(random.Random(seed).sample(range(len(rows)), count))
+    return [row for place, row in enumerate(rows) if place in chosen]
 
 
 def _prompt(ask: str, chunk: Chunk, settings: Synthesis, question: str = "") -> tuple[Message, ...]:

@@ -1,14 +1,12 @@
 """What names a model as it is now: its name where that is enough, the bytes of its files where it is a folder."""
 
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from burnish.run import checksum
 from burnish.spec import Part, dump_part
 from burnish.text import fingerprint
-
-_READ = 2**20  # bytes at a time
 
 
 def model_fingerprint(name: str) -> str:
@@ -16,7 +14,7 @@ def model_fingerprint(name: str) -> str:
     if not Path(name).is_dir():
         return fingerprint(name)
     files = sorted(path for path in Path(name).rglob("*") if path.is_file())
-    return fingerprint(*(part for path in files for part in (path.relative_to(name).as_posix(), _digest(path))))
+    return fingerprint(*(part for path in files for part in (path.relative_to(name).as_posix(), checksum(path))))
 
 
 def part_fingerprint(part: Part) -> str:
@@ -36,12 +34,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _texts(inner)
-
-
-def _digest(path: Path) -> str:
-    """Return the digest of a file."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_READ):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """Ladder: the same held-out questions, answered rung by rung, with what each step gained and cost."""
 
-import random
 import resource
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from burnish.evaluation.report import write_report
 from burnish.evaluation.verdict import comparisons, rung_scores, verdict
 from burnish.prepare.corpus import Prepared, prepare
 from burnish.prepare.folder import open_prepared, save
+from burnish.prepare.synthesize import sample
 from burnish.recipe import Ladder, to_yaml
 from burnish.records import Question
 from burnish.retrievers import Progress
@@ -53,9 +53,7 @@ def prepared(recipe: Ladder, folder: Path, *, progress: Progress) -> Prepared:
 
 def asked(recipe: Ladder, data: Prepared) -> list[Question]:
     """Return the fixed sample of test questions that the answer rungs are asked, in the order of the test set."""
-    count = min(recipe.answer_questions, len(data.test))
-    chosen = set(random.Random(recipe.seed).sample([question.id for question in data.test], count))
-    return [question for question in data.test if question.id in chosen]
+    return sample(data.test, recipe.answer_questions, seed=recipe.seed)
 
 
 def _claim(recipe: Ladder, folder: Path) -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from burnish.readers import Reader
 from burnish.readers.beir import Beir
 from burnish.records import Chunk, Question, check_gold, dump_jsonl, records_fingerprint
 from burnish.retrievers import Progress, Retriever
-from burnish.run import locked, read_json, versions, write_json
+from burnish.run import checksum, locked, read_json, versions, write_json
 from burnish.steps.hits import QUESTIONS, Hits, blocks, label
 from burnish.steps.mine_recipe import Mine
 from burnish.steps.train import Say
@@ -141,7 +140,7 @@ def mine_rows(
     facts = {
         "settings": settings,
         "fingerprints": {"source": name, "retrievers": [found.fingerprint for found in lists]},
-        "rows_sha256": _digest(rows_path),
+        "rows_sha256": checksum(rows_path),
         "counts": dict(counts.totals),
         "per_question": rules.per_question,
         "dropped": dict(counts.dropped),
@@ -169,7 +168,7 @@ def require_ours(out: Path) -> None:
     for path in (_beside(out, "mined.json"), out.with_suffix(".mining") / "written.json"):
         with suppress(RunError):
             known.add(read_json(path)["rows_sha256"])
-    if not out.is_file() or _digest(out) not in known:
+    if not out.is_file() or checksum(out) not in known:
         raise RunError(f"{out}: what stands here was not written by a mining, or was changed since; name another --out")
 
 
@@ -183,11 +182,3 @@ def _lines(mined: Mined) -> list[dict[str, Any]]:
 
 def _beside(out: Path, ending: str) -> Path:
     return out.with_suffix(f".{ending}")
-
-
-def _digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -24,15 +24,15 @@ class Rounds(Spec):
 
     count: int = Field(default=3, ge=1)
     model: str  # the base: what mines first, and what is trained
-    task: Task = Field(default_factory=lambda: _task("retrieve"))
-    method: Method = Field(default_factory=lambda: _method("full"))
+    task: Task = Field(default_factory=lambda: Task.read("retrieve"))
+    method: Method = Field(default_factory=lambda: Method.read("full"))
     training: Training = Training()
     # What a round trains: what the round before trained, as ANCE does, or the base anew with better negatives.
     start: Literal["previous", "base"] = "previous"
     dev: Reader | None = None  # questions on the same passages that choose the best round; None: a share of the others
     dev_share: float = Field(default=0.1, gt=0, lt=1)
     dev_rows: int = Field(default=200, ge=1)  # that are looked at while a round trains, among their own passages
-    metric: Metric = Field(default_factory=lambda: _metric("nDCG@10"))
+    metric: Metric = Field(default_factory=lambda: Metric.read("nDCG@10"))
 
 
 class Mine(Spec):
@@ -111,18 +111,3 @@ def _retriever(name: str) -> Any:
         except RecipeError as error:
             raise RecipeError(f"--retriever {name}: {error}; or name a model, for example embedded/minilm") from None
     return {"kind": "dense", "model": name}
-
-
-def _task(name: str) -> Task:
-    found: Task = Task.read(name)
-    return found
-
-
-def _method(name: str) -> Method:
-    found: Method = Method.read(name)
-    return found
-
-
-def _metric(name: str) -> Metric:
-    found: Metric = Metric.read(name)
-    return found

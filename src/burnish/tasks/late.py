@@ -1,6 +1,6 @@
 """Late interaction: queries and passages as one vector a token, compared token by token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,39 +11,21 @@ from torch import Tensor, nn
 
 from burnish.errors import ModelError, RecipeError
 from burnish.losses import Loss
-from burnish.losses.contrastive import Contrastive
+from burnish.losses.contrastive import Contrastive, learn_scale, learned_scale
 from burnish.losses.distill import Distill
 from burnish.losses.margin_mse import MarginMse
 from burnish.metrics import Metric
 from burnish.models.late import PROJECTION, PUNCTUATION, LateEncoder
 from burnish.models.late_folder import LateFormat
 from burnish.models.maxsim import Packed, maxsim
+from burnish.prepare.pair_items import Ids, PairItem, pair_item, passages_of
 from burnish.records import Pair, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
 
-Ids = tuple[int, ...]
-
 DIRECTIONS = ("query_to_passage", "passage_to_query")  # of `contrastive`, that need scores alone
 SHOWN = 100  # ranks that metrics may look at
 QUERIES = 64  # queries scored at a time
-
-
-@dataclass(frozen=True, slots=True)
-class LateItem:
-    """A query with its passages, tokenized; a passage is known by its token ids.
-
-    known: passages that answer the query by other rows. scores: a teacher's, of each positive and then each negative,
-    or none.
-    """
-
-    id: str
-    tokens: int
-    query: Ids
-    positives: tuple[Ids, ...]
-    negatives: tuple[Ids, ...]
-    known: tuple[Ids, ...]
-    scores: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +120,14 @@ class Late(Task):
             fresh = (f"{PROJECTION}.",)
         encoder.read_by(self._format(model, encoder.format))
         if isinstance(self.loss, Contrastive) and self.loss.learn == "temperature":
-            encoder.register_parameter("log_scale", nn.Parameter(torch.tensor(1 / self.loss.temperature).log()))
-            fresh = (*fresh, "log_scale")
+            fresh += learn_scale(encoder, self.loss.temperature)
         return Built(encoder, encoder.tokenizer, fresh=fresh)
 
     def encode(self, rows: Sequence[Pair], built: Built) -> Encoded:
         """Tokenize every different text once, with the model's prefixes before it."""
         late: Any = built.model
         form, encoder = late.format, late.encoder
-        passages = list(dict.fromkeys(text for row in rows for text in (*row.positives, *row.negatives)))
+        passages = passages_of(rows)
         queries, cut_queries = encoder.tokenize([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
         read = [form.passage("", text) for text in passages]
         tokens, cut_passages = encoder.tokenize(read, max_tokens=form.passage_tokens)
@@ -157,7 +138,9 @@ class Late(Task):
             answers.setdefault(tuple(query), {}).update(
                 dict.fromkeys(ids[text] for text in row.positives if text in ids)
             )
-        found = [_item(row, tuple(query), ids, answers) for row, query in zip(rows, queries, strict=True)]
+        found = [
+            pair_item(row, tuple(query), ids, answers[tuple(query)]) for row, query in zip(rows, queries, strict=True)
+        ]
         items = [item for item in found if item.positives]
         notes = {
             "queries cut at the end": cut_queries,
@@ -166,7 +149,7 @@ class Late(Task):
         }
         return Encoded(items, {reason: count for reason, count in notes.items() if count})
 
-    def collate(self, items: Sequence[LateItem]) -> LateBatch:
+    def collate(self, items: Sequence[PairItem]) -> LateBatch:
         """List the batch's different passages once, and mark among them what is known of each query's."""
         passages = list(dict.fromkeys(text for item in items for text in (*item.positives, *item.negatives)))
         place = {text: number for number, text in enumerate(passages)}
@@ -193,7 +176,7 @@ class Late(Task):
         scores_qd = maxsim(queries, passages)
         positive_qd, negative_qd = batch.positive_qd.to(scores_qd.device), batch.negative_qd.to(scores_qd.device)
         if isinstance(self.loss, Contrastive):
-            known_qd, scale = batch.known_qd.to(scores_qd.device), _learned_scale(model)
+            known_qd, scale = batch.known_qd.to(scores_qd.device), learned_scale(model)
             return self.loss(scores_qd, positive_qd, known_qd=known_qd, scale=scale)
         teacher_qd = batch.teacher_qd.to(scores_qd.device)
         if isinstance(self.loss, MarginMse):
@@ -201,7 +184,7 @@ class Late(Task):
         assert isinstance(self.loss, Distill)
         return self.loss(scores_qd, positive_qd | negative_qd, teacher_qd)
 
-    def audit(self, items: Sequence[LateItem], built: Built) -> list[str]:
+    def audit(self, items: Sequence[PairItem], built: Built) -> list[str]:
         """Show one query, its first positive and its first negative as they are read, and what is compared of them.
 
         Raises:
@@ -238,7 +221,7 @@ class Late(Task):
             refuse_predictions(self, reads)
         late: Any = model
         form = late.format
-        passages = list(dict.fromkeys(text for row in rows for text in (*row.positives, *row.negatives)))
+        passages = passages_of(rows)
         vectors: Packed = late.encode_passages([form.passage("", text) for text in passages])
         queries: Packed = late.encode_queries([form.query(row.query) for row in rows])
         found: list[Any] = []
@@ -289,7 +272,7 @@ class Late(Task):
                 f"{'null' if self.width is None else self.width}; say width: {'null' if own is None else own}"
             )
 
-    def _require_what_the_loss_needs(self, items: Sequence[LateItem]) -> None:
+    def _require_what_the_loss_needs(self, items: Sequence[PairItem]) -> None:
         """Check that every row has the negatives and the teacher's scores that the loss needs.
 
         Raises:
@@ -305,27 +288,3 @@ class Late(Task):
             if not i.negatives
         ]
         raise_faults(bad)
-
-
-def _item(row: Pair, query: Ids, ids: Mapping[str, Ids], answers: Mapping[Ids, Mapping[Ids, None]]) -> LateItem:
-    """Return the row, tokenized; of passages that read alike the first counts, and what answers it is no negative."""
-    right, wrong = ([text for text in texts if text in ids] for texts in (row.positives, row.negatives))
-    positives = tuple(dict.fromkeys(ids[text] for text in right))
-    negatives = tuple(dict.fromkeys(ids[text] for text in wrong if ids[text] not in answers[query]))
-    said = [*zip((*row.positives, *row.negatives), row.scores, strict=False)]  # all of them, or none
-    scores = {ids[text]: score for text, score in reversed(said) if text in ids}
-    return LateItem(
-        id=row.id,
-        tokens=len(query) + sum(map(len, positives + negatives)),
-        query=query,
-        positives=positives,
-        negatives=negatives,
-        known=tuple(text for text in answers[query] if text not in positives),
-        scores=tuple(scores[text] for text in positives + negatives) if scores else (),
-    )
-
-
-def _learned_scale(model: nn.Module) -> Tensor | None:
-    """Return 1/τ where it is a parameter; a method may have wrapped the model."""
-    named = model.named_parameters()
-    return next((weight.float().exp() for name, weight in named if name.split(".")[-1] == "log_scale"), None)

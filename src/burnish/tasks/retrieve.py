@@ -11,39 +11,21 @@ from torch import Tensor, nn
 
 from burnish.errors import RecipeError
 from burnish.losses import Loss
-from burnish.losses.contrastive import Contrastive
+from burnish.losses.contrastive import Contrastive, learn_scale, learned_scale
 from burnish.losses.distill import Distill
 from burnish.losses.margin_mse import MarginMse
 from burnish.losses.triplet import Triplet
 from burnish.metrics import Metric
 from burnish.models.cached import cached_vectors
-from burnish.models.encode import TOKENS_PER_PASS, TOKENS_PER_PASS_CUDA, Encoder
+from burnish.models.encode import Encoder, tokens_at_once
 from burnish.models.topk import top_k
+from burnish.prepare.pair_items import Ids, PairItem, pair_item, passages_of
 from burnish.records import Pair, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
 from burnish.text import normal
 
-Ids = tuple[int, ...]
-
 SHOWN = 100  # ranks that metrics may look at
-
-
-@dataclass(frozen=True, slots=True)
-class RetrieveItem:
-    """A query with its passages, tokenized; a passage is known by its token ids.
-
-    known: passages that answer the query by other rows, or say what the query says. scores: a teacher's, of each
-    positive and then each negative, or none.
-    """
-
-    id: str
-    tokens: int
-    query: Ids
-    positives: tuple[Ids, ...]
-    negatives: tuple[Ids, ...]
-    known: tuple[Ids, ...] = ()
-    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +87,7 @@ class Retrieve(Task):
         said = {name: value for name, value in own.items() if value is not None}
         encoder.format = encoder.format.model_copy(update=said)
         if isinstance(self.loss, Contrastive) and self.loss.learn == "temperature":
-            encoder.register_parameter("log_scale", nn.Parameter(torch.tensor(1 / self.loss.temperature).log()))
-            return Built(encoder, encoder.tokenizer, fresh=("log_scale",))
+            return Built(encoder, encoder.tokenizer, fresh=learn_scale(encoder, self.loss.temperature))
         return Built(encoder, encoder.tokenizer)
 
     def encode(self, rows: Sequence[Pair], built: Built) -> Encoded:
@@ -116,13 +97,15 @@ class Retrieve(Task):
         """
         encoder: Any = built.model
         form = encoder.format
-        passages = list(dict.fromkeys(text for row in rows for text in (*row.positives, *row.negatives)))
+        passages = passages_of(rows)
         queries, cut_queries = encoder.tokenize([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
         read = [form.passage("", text) for text in passages]
         tokens, cut_passages = encoder.tokenize(read, max_tokens=form.passage_tokens)
         ids = {text: tuple(found) for text, found in zip(passages, tokens, strict=True)}
         answers = _answers(rows, queries, ids)
-        items = [_item(row, query, ids, answers[tuple(query)]) for row, query in zip(rows, queries, strict=True)]
+        items = [
+            pair_item(row, tuple(query), ids, answers[tuple(query)]) for row, query in zip(rows, queries, strict=True)
+        ]
         pairs = zip(rows, items, strict=True)
         notes = {
             "queries cut at the end": cut_queries,
@@ -133,7 +116,7 @@ class Retrieve(Task):
         }
         return Encoded(items, {reason: count for reason, count in notes.items() if count})
 
-    def collate(self, items: Sequence[RetrieveItem]) -> RetrieveBatch:
+    def collate(self, items: Sequence[PairItem]) -> RetrieveBatch:
         """List the batch's different passages once, and where among them each query's are."""
         passages = list(dict.fromkeys(text for item in items for text in (*item.positives, *item.negatives)))
         place = {text: number for number, text in enumerate(passages)}
@@ -177,7 +160,7 @@ class Retrieve(Task):
             return vectors
 
         sides = [(embed, batch.queries), (embed, batch.passages)]
-        at_once = TOKENS_PER_PASS_CUDA if device.type == "cuda" else TOKENS_PER_PASS
+        at_once = tokens_at_once(model)
         queries, passages = cached_vectors(sides, pass_tokens=self.pass_tokens, at_once=at_once, device=device)
         candidates_rc, positive_rc = batch.candidates_rc.to(device), batch.positive_rc.to(device)
         negative_rc, teacher_rc = batch.negative_rc.to(device), batch.teacher_rc.to(device)
@@ -188,7 +171,7 @@ class Retrieve(Task):
                 _pairs(candidates_rc, positive_rc),
                 known=batch.known.to(device),
                 negatives=_pairs(candidates_rc, negative_rc),
-                scale=_learned_scale(model),
+                scale=learned_scale(model),
             )
         scores_rc = torch.einsum("rw,rcw->rc", queries, passages[candidates_rc])
         if isinstance(self.loss, Triplet):
@@ -198,7 +181,7 @@ class Retrieve(Task):
         assert isinstance(self.loss, Distill)
         return self.loss(scores_rc, positive_rc | negative_rc, teacher_rc)
 
-    def audit(self, items: Sequence[RetrieveItem], built: Built) -> list[str]:
+    def audit(self, items: Sequence[PairItem], built: Built) -> list[str]:
         """Show one query, its first positive and its first negative as the towers read them, and a teacher's scores.
 
         Raises:
@@ -232,7 +215,7 @@ class Retrieve(Task):
         progress("searching", 0, 1)
         encoder: Any = model
         form = encoder.format
-        passages = list(dict.fromkeys(text for row in rows for text in (*row.positives, *row.negatives)))
+        passages = passages_of(rows)
         vectors, _ = encoder.encode([form.passage("", text) for text in passages], max_tokens=form.passage_tokens)
         queries, _ = encoder.encode([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
         _, best = top_k(queries, vectors, min(SHOWN, len(passages)))
@@ -247,7 +230,7 @@ class Retrieve(Task):
         encoder: Any = model
         encoder.save(folder)
 
-    def _require_what_the_loss_needs(self, items: Sequence[RetrieveItem]) -> None:
+    def _require_what_the_loss_needs(self, items: Sequence[PairItem]) -> None:
         """Check that every row has the negatives and the teacher's scores that the loss needs.
 
         Raises:
@@ -288,29 +271,6 @@ def _answers(
     return found
 
 
-def _item(row: Pair, query: Sequence[int], ids: Mapping[str, Ids], answers: Mapping[Ids, None]) -> RetrieveItem:
-    """Return the row, tokenized; of passages that read alike the first counts."""
-    positives = tuple(dict.fromkeys(ids[text] for text in row.positives))
-    negatives = tuple(dict.fromkeys(ids[text] for text in row.negatives if ids[text] not in answers))
-    texts = (*row.positives, *row.negatives)[: len(row.scores)]
-    scores = {ids[text]: score for text, score in zip(reversed(texts), reversed(row.scores), strict=True)}
-    return RetrieveItem(
-        id=row.id,
-        tokens=len(query) + sum(map(len, positives + negatives)),
-        query=tuple(query),
-        positives=positives,
-        negatives=negatives,
-        known=tuple(text for text in answers if text not in positives),
-        scores=tuple(scores[text] for text in positives + negatives) if scores else (),
-    )
-
-
 def _pairs(candidates_rc: Tensor, chosen_rc: Tensor) -> Tensor:
     """Return (row, passage) of the chosen candidates, sorted by row."""
     return torch.stack([chosen_rc.nonzero(as_tuple=True)[0], candidates_rc[chosen_rc]], dim=1)
-
-
-def _learned_scale(model: nn.Module) -> Tensor | None:
-    """Return 1/τ where it is a parameter; a method may have wrapped the model."""
-    named = model.named_parameters()
-    return next((weight.float().exp() for name, weight in named if name.split(".")[-1] == "log_scale"), None)

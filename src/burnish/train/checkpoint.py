@@ -1,6 +1,5 @@
 """Checkpoints: whole or absent, checked when read, without pickle."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from burnish.errors import RunError
-from burnish.run import new_folder, read_json, write_json
+from burnish.run import checksum, new_folder, read_json, write_json
 
 PLAIN = "#number"  # marks what an optimizer keeps as a number of Python's
 KEPT = 2  # the newest, and one to fall back on
@@ -106,7 +105,7 @@ class Checkpoints:
             for stem, tensors in files.items():
                 save_file(tensors, beside / f"{stem}.safetensors")
             write_json(beside / "state.json", state)
-            write_json(beside / "manifest.json", {path.name: _checksum(path) for path in sorted(beside.iterdir())})
+            write_json(beside / "manifest.json", {path.name: checksum(path) for path in sorted(beside.iterdir())})
 
     def _read(self, name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Read one checkpoint.
@@ -116,7 +115,7 @@ class Checkpoints:
         """
         folder = self.folder / name
         for file, expected in read_json(folder / "manifest.json").items():
-            if not (folder / file).is_file() or _checksum(folder / file) != expected:
+            if not (folder / file).is_file() or checksum(folder / file) != expected:
                 raise RunError(f"{folder / file}: this file is damaged: its checksum is not the one in manifest.json")
         tensors = {path.stem: load_file(path) for path in folder.glob("*.safetensors")}
         return tensors, read_json(folder / "state.json")
@@ -124,8 +123,3 @@ class Checkpoints:
 
 def _numbered(weights: Sequence[Tensor]) -> dict[str, Tensor]:
     return {str(place): weight.detach().cpu().contiguous() for place, weight in enumerate(weights)}
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
