@@ -8,7 +8,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 import tiny
 from burnish.errors import ModelError
 from burnish.models.load import load_causal, load_masked, load_seq2seq
-from burnish.models.reading import SENTINEL, bare_ids, kind_of, reading_of
+from burnish.models.reading import SENTINEL, kind_of, reading_of
 
 SENTINELS = [SENTINEL.format(number) for number in range(4)]
 FP32 = torch.float32
@@ -87,11 +87,3 @@ def test_a_tokenizer_without_what_the_reading_needs_is_refused(tmp_path: Path):
     tokenizer.mask_token = None
     with pytest.raises(ModelError, match="its tokenizer has no mask token, which takes the place of a hidden one"):
         reading_of(network, tokenizer, 64)
-
-
-def test_texts_of_any_length_are_tokenized_without_special_tokens(tmp_path: Path):
-    tokenizer = load_masked(str(tiny.tiny_bert(tmp_path)), dtype=FP32, seed=0).tokenizer
-    texts = ["the cat " * 100, "", "dog"]
-    found = list(bare_ids(texts, tokenizer))
-    assert [len(ids) for ids in found] == [200, 0, 1]
-    assert list(bare_ids(texts * 1000, tokenizer)) == found * 1000

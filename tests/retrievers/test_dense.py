@@ -57,20 +57,22 @@ def test_equal_passages_are_in_descending_order_of_id_whatever_theirs_was(tmp_pa
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[int]]:
     """Collect the texts that are encoded, questions as well."""
-    texts: list[str] = []
-    encode = Encoder.encode
+    texts: list[Sequence[int]] = []
+    encode = Encoder.encode_ids
 
-    def collecting(self: Encoder, given: Sequence[str], **options: Any) -> Any:
+    def collecting(self: Encoder, given: Sequence[Sequence[int]], **options: Any) -> Any:
         texts.extend(given)
         return encode(self, given, **options)
 
-    monkeypatch.setattr(Encoder, "encode", collecting)
+    monkeypatch.setattr(Encoder, "encode_ids", collecting)
     return texts
 
 
-def test_a_text_is_encoded_once_for_a_model_whichever_corpus_it_is_in(tmp_path: Path, encoded: list[str]) -> None:
+def test_a_text_is_encoded_once_for_a_model_whichever_corpus_it_is_in(
+    tmp_path: Path, encoded: list[Sequence[int]]
+) -> None:
     one, other = (str(tiny_bert(tmp_path / str(seed), seed=seed)) for seed in (0, 1))
     cache = tmp_path / "cache"
 
@@ -186,15 +188,15 @@ def test_encoding_that_was_killed_goes_on_after_the_last_whole_block(
     whole = search(model, tmp_path / "whole", CHUNKS)
     monkeypatch.setattr(dense, "BLOCK", 2)
     encoded: list[int] = []
-    encode = Encoder.encode
+    encode = Encoder.encode_ids
 
-    def counting(self: Encoder, texts: Sequence[str], **options: Any) -> Any:
+    def counting(self: Encoder, texts: Sequence[Sequence[int]], **options: Any) -> Any:
         encoded.append(len(texts))
         if len(encoded) == 3:
             raise KeyboardInterrupt
         return encode(self, texts, **options)
 
-    monkeypatch.setattr(Encoder, "encode", counting)
+    monkeypatch.setattr(Encoder, "encode_ids", counting)
     with pytest.raises(KeyboardInterrupt):
         search(model, tmp_path / "cache", CHUNKS)
     done, encoded[:] = sum(encoded[:2]), [0, 0, 0]

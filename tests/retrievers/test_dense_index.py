@@ -61,13 +61,13 @@ def test_an_index_that_grew_and_shrank_equals_one_built_anew(
 
 def test_only_new_texts_are_encoded(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
-    encode = Encoder.encode
+    encode = Encoder.encode_ids
 
     def counting(self: Encoder, texts: Any, **options: Any) -> Any:
         encoded.append(len(texts))
         return encode(self, texts, **options)
 
-    monkeypatch.setattr(Encoder, "encode", counting)
+    monkeypatch.setattr(Encoder, "encode_ids", counting)
     index = DenseIndex.open(tmp_path, Dense(model=model))
     index.add(CHUNKS[:30])
     index.remove(["c01", "c02"])

@@ -18,8 +18,9 @@ from burnish.models.load import load_regressor, load_tokenizer, resolve
 from burnish.models.packing import micro_batches
 from burnish.models.padding import longest_input, network_inputs, pad_right
 from burnish.models.quiet import quiet
-from burnish.models.reading import bare_ids, kind_of
+from burnish.models.reading import kind_of
 from burnish.models.save import save_network
+from burnish.models.token_ids import bare_ids, cut_ids
 
 PAIRS_AT_ONCE = 8192  # whose token ids are held at a time
 _SHORT, _LONGER = ("a", "a"), ("a", "a a a a a a")
@@ -92,11 +93,8 @@ class CrossEncoder:
                 f"{self.tokenizer.name_or_path}: pairs of up to {self.max_tokens} tokens are asked for, and this model "
                 f"reads at most {self.longest}"
             )
-        rows = self._token_pairs(pairs, self.max_tokens + 1)  # one more, to see which are longer
-        long = [place for place, row in enumerate(rows) if len(row.ids) > self.max_tokens]
-        for place, row in zip(long, self._token_pairs([pairs[place] for place in long], self.max_tokens), strict=True):
-            rows[place] = row
-        return rows, len(long)
+        rows, cut = self._token_pairs(pairs, self.max_tokens)
+        return rows, sum(cut)
 
     def score(
         self,
@@ -150,18 +148,15 @@ class CrossEncoder:
         if (folder / "config.json").is_file():
             write_cross_layout(folder)
 
-    def _token_pairs(self, pairs: Sequence[tuple[str, str]], max_tokens: int) -> list[TokenPair]:
-        """Return the token ids of each pair, special tokens included."""
-        if not pairs:
-            return []
-        queries, passages = map(list, zip(*pairs, strict=True))
-        read = self.tokenizer(queries, passages, truncation=True, max_length=max_tokens, return_attention_mask=False)
-        types = read.get("token_type_ids", [()] * len(pairs))
-        typed = any(any(row) for row in types)
-        return [
-            TokenPair(tuple(ids), tuple(kinds) if typed else ())
-            for ids, kinds in zip(read["input_ids"], types, strict=True)
-        ]
+    def _token_pairs(self, pairs: Sequence[tuple[str, str]], max_tokens: int) -> tuple[list[TokenPair], list[bool]]:
+        """Return the token ids of each pair, special tokens included, and whether it was cut."""
+        queries, passages = [query for query, _ in pairs], [passage for _, passage in pairs]
+        rows, cut = [], []
+        for row in cut_ids(queries, self.tokenizer, seconds=passages, max_tokens=max_tokens):
+            rows.append(TokenPair(tuple(row.ids), tuple(row.types)))
+            cut.append(row.cut)
+        typed = any(any(row.types) for row in rows)
+        return rows if typed else [TokenPair(row.ids) for row in rows], cut
 
     @torch.no_grad()
     def _require_padding_unseen(self, name: str) -> None:
@@ -170,7 +165,7 @@ class CrossEncoder:
         Raises:
             ModelError: it does.
         """
-        rows = self._token_pairs([_SHORT, _LONGER], self.longest)
+        rows, _ = self._token_pairs([_SHORT, _LONGER], self.longest)
         alone, padded = _pass(self.network, rows[:1]).item(), _pass(self.network, rows)[0].item()
         exact = next(self.network.parameters()).dtype == torch.float32
         if abs(alone - padded) > (1e-3 if exact else 5e-2) * max(1.0, abs(alone)):

@@ -1,6 +1,5 @@
 """How a model was pre-trained, which is how it reads on: what it guesses, and the tokens it needs for that."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -17,7 +16,6 @@ from burnish.models.safety import read_settings, transformer_folder
 Kind: TypeAlias = Literal["causal", "masked", "spans"]
 
 SENTINEL = "<extra_id_{}>"  # as T5 and those after it call them
-TEXTS_A_CALL = 1000  # of the tokenizer
 _SAMPLE = "a"  # any text with a token
 
 
@@ -75,14 +73,6 @@ def reading_of(network: Any, tokenizer: Any, block_tokens: int) -> Reading:
     special = frozenset(tokenizer.all_special_ids)
     words = tuple(sorted(set(tokenizer.get_vocab().values()) - special))
     return Reading(kind, prefix, suffix, mask=tokenizer.mask_token_id, special=special, words=words)
-
-
-def bare_ids(texts: Sequence[str], tokenizer: Any) -> Iterator[list[int]]:
-    """Yield the token ids of each text, without special tokens and however long."""
-    for begin in range(0, len(texts), TEXTS_A_CALL):
-        with quiet():  # the tokenizer warns of texts that are longer than the model reads
-            found = tokenizer(list(texts[begin : begin + TEXTS_A_CALL]), add_special_tokens=False)["input_ids"]
-        yield from found
 
 
 def _kind(encoder_decoder: bool, model_type: str | None) -> Kind:

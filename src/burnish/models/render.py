@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from burnish.errors import DataError, ModelError
+from burnish.models.token_ids import bare_ids, framed_ids
 from burnish.records import Completion, Message, raise_faults
 
 Prompt = str | Sequence[Message]
@@ -42,7 +43,7 @@ def prompt_ids(prompts: Sequence[Prompt], tokenizer: Any, *, apart: bool = False
     for chat in (False, True):
         places = [place for place, is_chat in enumerate(rendered) if is_chat == chat]
         texts = [prompt_text(prompts[place], tokenizer, apart=apart) for place in places]
-        ids = tokenizer(texts, add_special_tokens=not chat).input_ids if texts else []
+        ids = bare_ids(texts, tokenizer) if chat else framed_ids(texts, tokenizer)
         for place, row in zip(places, ids, strict=True):
             ended = not apart and not chat and row and row[-1] == tokenizer.eos_token_id
             found[place] = row[:-1] if ended else row
@@ -67,9 +68,8 @@ def render(rows: Sequence[Completion], tokenizer: Any, *, apart: bool = False) -
     raise_faults([f"row {name!r}: the prompt has no tokens" for name in empty])
     answers = [row.completion if apart else _answer_text(row, tokenizer) for row in rows]
     eos = tokenizer.eos_token_id
-    completions = tokenizer(answers, add_special_tokens=False).input_ids if answers else []
     out = []
-    for prompt, completion in zip(prompts, completions, strict=True):
+    for prompt, completion in zip(prompts, bare_ids(answers, tokenizer), strict=True):
         whole = completion[: completion.index(eos)] if eos in completion else completion
         out.append((prompt, [*whole, eos]))
     return out

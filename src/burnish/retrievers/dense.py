@@ -20,7 +20,7 @@ from burnish.retrievers import Hit, Progress, Retriever, Searcher
 from burnish.run import locked, read_json, write_json, write_text
 from burnish.text import TextFormat, fingerprint
 
-BLOCK = 32768  # passages that are encoded before their vectors are on the disk: their token ids take some 150 MB
+BLOCK = 32768  # passages whose vectors reach the disk together
 EXACT_UP_TO = 250_000  # passages, with `index: auto`
 ENOUGH = 32  # questions in one search that pay for a check of the first of them against the exact search
 
@@ -242,15 +242,8 @@ def _encode(encoder: Encoder, store: VectorStore, chunks: Sequence[Chunk], progr
         def told(done: int, _: int, first: int = first) -> None:
             progress("encoding passages", first + done, len(new))
 
-        vectors, cut = encoder.encode(block, max_tokens=form.passage_tokens, progress=told)
-        store.add(keys, vectors, _cut(encoder, block) if cut else [False] * len(block))
-
-
-def _cut(encoder: Encoder, texts: Sequence[str]) -> list[bool]:
-    """Tell of each text whether it is longer than what is read of it."""
-    longest = encoder.format.passage_tokens
-    ids = encoder.tokenizer(list(texts), truncation=True, max_length=longest + 1, return_attention_mask=False)
-    return [len(row) > longest for row in ids["input_ids"]]
+        ids, _ = encoder.tokenize(block, max_tokens=form.passage_tokens)
+        store.add(keys, encoder.encode_ids(ids, progress=told), ids.cut)
 
 
 def _keys_by_id(encoder: Encoder, chunks: Iterable[Chunk]) -> dict[str, bytes]:

@@ -10,8 +10,8 @@ from burnish import data_hub
 from burnish.errors import RecipeError
 from burnish.metrics import Metric
 from burnish.models.load import load_tokenizer, resolve
-from burnish.models.reading import bare_ids
 from burnish.models.safety import read_settings, transformer_folder
+from burnish.models.token_ids import bare_ids
 from burnish.prepare.look import Look, look, read_texts
 from burnish.prepare.match import Match, match
 from burnish.prepare.sides import leaked, sides_of

@@ -21,6 +21,7 @@ from burnish.models.packing import micro_batches
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.save import save_network
 from burnish.models.start import at_start
+from burnish.models.token_ids import cut_ids
 from burnish.records import Labelled, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
@@ -163,10 +164,10 @@ class Classify(Task):
         number = {label: place for place, label in enumerate(self.labels)}
         found = [tuple(number[label] for label in self._ordered(row)) for row in rows]
         counts = Counts(len(rows), tuple(sum(place in labels for labels in found) for place in range(len(self.labels))))
-        ids = built.tokenizer([row.text for row in rows], truncation=True, max_length=self.max_tokens)["input_ids"]
+        texts = cut_ids([row.text for row in rows], built.tokenizer, max_tokens=self.max_tokens)
         items = [
-            ClassifyItem(row.id, tuple(text), labels, counts)
-            for row, text, labels in zip(rows, ids, found, strict=True)
+            ClassifyItem(row.id, tuple(text.ids), labels, counts)
+            for row, text, labels in zip(rows, texts, found, strict=True)
         ]
         cut = sum(item.tokens == self.max_tokens for item in items)
         return Encoded(items, {f"texts that fill all {self.max_tokens} tokens": cut} if cut else {})

@@ -21,8 +21,9 @@ from burnish.models.load import load_causal, load_masked, load_seq2seq
 from burnish.models.packing import blocks, micro_batches
 from burnish.models.padding import longest_input, network_inputs, pad_right
 from burnish.models.quiet import quiet
-from burnish.models.reading import Reading, bare_ids, kind_of, reading_of
+from burnish.models.reading import Reading, kind_of, reading_of
 from burnish.models.save import save_network
+from burnish.models.token_ids import bare_ids
 from burnish.records import Document, Record
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
