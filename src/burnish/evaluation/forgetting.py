@@ -14,12 +14,12 @@ from burnish.evaluation.corpus import metric_difference, metric_interval
 from burnish.evaluation.score import TINY, Interval
 from burnish.metrics import Floats, Metric
 from burnish.metrics.perplexity import Perplexity
-from burnish.models.encode import Encoder
 from burnish.models.packing import micro_batches
 from burnish.models.padding import longest_input, network_inputs, pad_right
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.models.reading import Kind, reading_of
 from burnish.models.topk import top_k
+from burnish.models.towers import BiEncoder
 from burnish.records import Document
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Task
@@ -70,8 +70,9 @@ def forgetting(
 
     base, trained: names of the two models. A model that writes, or guesses hidden tokens, is scored by the perplexity
     of the documents, read in pieces of up to 512 tokens; an encoder with a new head by the mean cosine between what
-    the two make of a document, the mean of its last hidden states; a retriever by the cosine of its vectors, and by
-    how many of a document's ten nearest others are the same. Documents without a token are left out, and counted.
+    the two make of a document, the mean of its last hidden states; a retriever by the cosine of its passages' vectors,
+    and by how many of a document's ten nearest others are the same. Documents without a token are left out, and
+    counted.
     """
     built = _loaded(task, base, seed=seed)
     way = _way(task, built)
@@ -105,7 +106,7 @@ def _bounded(score: Mapping[str, float]) -> str:
 
 def _way(task: Task, built: Built) -> Way:
     """Return how a task's model is watched; what a new head says untrained is nothing to be forgotten."""
-    if isinstance(built.model, Encoder):
+    if isinstance(built.model, BiEncoder):
         return "neighbours"
     return "perplexity" if isinstance(task, Generate | Pretrain) and not built.fresh else "drift"
 
@@ -137,10 +138,10 @@ def _seen(way: Way, built: Built, rows: Sequence[Document], *, progress: Progres
         reader = Pretrain(block_tokens=_room(built))
         found = reader.predictions(built.model, built, rows, reads="likelihoods", progress=progress)
         return Seen(likelihoods=found)
-    if isinstance(built.model, Encoder):
+    if isinstance(built.model, BiEncoder):
         form = built.model.format
         texts = [form.passage("", row.text) for row in rows]
-        return Seen(vectors=built.model.encode(texts, max_tokens=form.passage_tokens)[0])
+        return Seen(vectors=built.model.passages.encode(texts, max_tokens=form.passage_tokens)[0])
     return Seen(vectors=_hidden_means(built, [row.text for row in rows]))
 
 

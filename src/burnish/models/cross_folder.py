@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import ModelError
-from burnish.models.safety import read_modules, read_settings
+from burnish.models.safety import read_modules, read_settings, require_one_network
 
 _SETTINGS = "config_sentence_transformers.json"
 _MODULES = "modules.json"
@@ -21,8 +21,10 @@ def require_readable(folder: Path) -> None:
     """Check that nothing stands between a pair of texts and its score that burnish would leave out.
 
     Raises:
-        ModelError: the folder has a part that burnish does not know, or puts a prompt before the texts.
+        ModelError: the folder has a part that burnish does not know, or two networks, or puts a prompt before the
+            texts.
     """
+    require_one_network(folder)
     if (folder / _MODULES).is_file():
         types = [module["type"] for module in read_modules(folder / _MODULES)]
         foreign = [kind for kind in types if kind.rpartition(".")[2] not in _PARTS]

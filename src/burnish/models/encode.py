@@ -41,10 +41,13 @@ class Encoder(nn.Module):
         self.format = form
 
     @classmethod
-    def load(cls, name: str, *, dtype: torch.dtype) -> "Encoder":
-        """Load a sentence-transformers folder, or a plain transformer (mean pooling), for inference."""
+    def load(cls, name: str, *, dtype: torch.dtype, reading: Reading | None = None) -> "Encoder":
+        """Load a sentence-transformers folder, or a plain transformer (mean pooling), for inference.
+
+        reading: how it makes vectors of texts, where its own folder does not say.
+        """
         folder, transformer, tokenizer = load_transformer(name, dtype=dtype)
-        reading = read_layout(folder)
+        reading = reading or read_layout(folder)
         encoder = cls(transformer, tokenizer, pooling=reading.pooling, form=reading.form)
         encoder.format = reading.form.model_copy(
             update={
@@ -54,6 +57,16 @@ class Encoder(nn.Module):
         )
         encoder.eval()
         return encoder
+
+    @property
+    def queries(self) -> "Encoder":
+        """The encoder of queries: this one, which reads passages too."""
+        return self
+
+    @property
+    def passages(self) -> "Encoder":
+        """The encoder of passages: this one, which reads queries too."""
+        return self
 
     @property
     def width(self) -> int:
@@ -70,6 +83,10 @@ class Encoder(nn.Module):
         """Tokens that the transformer can read at once, special tokens included."""
         places = self.config.to_dict().get("max_position_embeddings") or self.tokenizer.model_max_length
         return int(min(places, self.tokenizer.model_max_length))
+
+    def read_by(self, form: TextFormat) -> None:
+        """Read texts by another format from now on."""
+        self.format = form
 
     def tokenize(self, texts: Sequence[str], *, max_tokens: int) -> tuple[TokenRows, int]:
         """Return the token ids of each text, cut at `max_tokens`, and how many texts were cut.

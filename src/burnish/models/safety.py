@@ -1,7 +1,7 @@
 """What a model folder may hold before any of it is loaded: plain settings, and weights that are no pickles."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +41,37 @@ def transformer_folder(folder: Path) -> Path:
     """Return where a sentence-transformers folder keeps its transformer: in itself, or in a folder of its own.
 
     Raises:
-        ModelError: it names a place outside.
+        ModelError: it names a place outside, or keeps several transformers.
     """
     modules = folder / "modules.json"
     if not modules.is_file():
         return folder
+    require_one_network(folder)
     place = next((module["path"] for module in read_modules(modules) if module["type"].endswith(".Transformer")), "")
     inner = (folder / place).resolve()
     if not inner.is_relative_to(folder.resolve()):
         raise ModelError(f"{modules}: the path {place!r} leads out of the model's folder")
     return folder / place
+
+
+def require_one_network(folder: Path) -> None:
+    """Check that a folder does not hold two encoders, one for queries and one for passages.
+
+    Raises:
+        ModelError: it does.
+    """
+    modules = folder / "modules.json"
+    if modules.is_file() and any(is_router(module) for module in read_modules(modules)):
+        networks = sorted({str(path.parent) for path in folder.glob("*/*.safetensors")})
+        raise ModelError(
+            f"{folder}: this model has an encoder for queries and another for passages, and one network is needed "
+            f"here. Name one of them: {', '.join(networks)}"
+        )
+
+
+def is_router(module: Mapping[str, str]) -> bool:
+    """Tell whether a module of a sentence-transformers folder holds several encoders, and chooses one by the text."""
+    return module["type"].startswith("sentence_transformers.") and module["type"].endswith(".Router")
 
 
 def read_modules(path: Path) -> list[dict[str, str]]:

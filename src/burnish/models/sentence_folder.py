@@ -1,6 +1,7 @@
 """The folder layout of sentence-transformers: what burnish reads of it, and what it writes."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,11 @@ _FLAGS: dict[str, Pooling] = {  # how folders before version 6 say it
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "last",
 }
-_KNOWN = ("Transformer", "Pooling", "Normalize")
+_PATHS = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}  # in what is written
+_KNOWN = tuple(_PATHS)
+MODULES = "modules.json"
+SETTINGS = "config_sentence_transformers.json"
+_NETWORK = "sentence_bert_config.json"  # beside a transformer
 _OWN = "burnish.json"
 
 
@@ -35,16 +40,27 @@ def read_layout(folder: Path) -> Reading:
     Raises:
         ModelError: it does something between text and vector that burnish would leave out.
     """
-    if not (folder / "modules.json").is_file():
+    if not (folder / MODULES).is_file():
         return Reading("mean", _form(folder, TextFormat()))
-    modules = {module["type"].rsplit(".", 1)[-1]: module for module in read_modules(folder / "modules.json")}
+    return read_parts(folder, read_modules(folder / MODULES), said_in=folder / MODULES)
+
+
+def read_parts(folder: Path, listed: Sequence[Mapping[str, str]], *, said_in: Path) -> Reading:
+    """Return how an encoder reads texts that is made of these modules, each with its type and its path in the folder.
+
+    said_in: the file that lists them, for messages.
+
+    Raises:
+        ModelError: they do something between text and vector that burnish would leave out.
+    """
+    modules = {module["type"].rsplit(".", 1)[-1]: module for module in listed}
     foreign = [name for name, module in modules.items() if not _is_known(name, module["type"])]
     if foreign:
         raise ModelError(
-            f"{folder / 'modules.json'}: this model has a part that burnish does not know: {', '.join(foreign)}. "
+            f"{said_in}: this model has a part that burnish does not know: {', '.join(foreign)}. "
             f"It knows {', '.join(_KNOWN)}"
         )
-    said = _settings(folder / "config_sentence_transformers.json")
+    said = settings_of(folder / SETTINGS)
     similarity = said.get("similarity_fn_name")
     if "Normalize" not in modules and similarity not in (None, "cosine"):
         raise ModelError(
@@ -52,7 +68,8 @@ def read_layout(folder: Path) -> Reading:
             "burnish compares vectors of unit length"
         )
     prompts = {str(key): str(value or "") for key, value in (said.get("prompts") or {}).items()}
-    length = _settings(folder / "sentence_bert_config.json").get("max_seq_length")
+    network = folder / modules["Transformer"]["path"] if "Transformer" in modules else folder
+    length = settings_of(network / _NETWORK).get("max_seq_length")
     plain = TextFormat()
     form = TextFormat(
         query_prefix=prompts.get("query", ""),
@@ -60,7 +77,7 @@ def read_layout(folder: Path) -> Reading:
         query_tokens=min(plain.query_tokens, length or plain.query_tokens),
         passage_tokens=min(plain.passage_tokens, length or plain.passage_tokens),
     )
-    place = modules["Pooling"]["path"] if "Pooling" in modules else "1_Pooling"
+    place = modules["Pooling"]["path"] if "Pooling" in modules else _PATHS["Pooling"]
     return Reading(_pooling(folder / place / "config.json"), _form(folder, form))
 
 
@@ -70,44 +87,70 @@ def write_layout(folder: Path, reading: Reading, *, width: int, longest: int, po
     width: dimensions of a vector. longest: tokens that the transformer can read. pooler_left_out: the network is of a
     kind that has a pooler, and the weights come without one; so it is not built, instead of with random weights.
     """
-    types = [f"sentence_transformers.models.{name}" for name in _KNOWN]  # every version reads these
-    paths = ["", "1_Pooling", "2_Normalize"]
     form = reading.form
     files: dict[str, object] = {
-        "modules.json": [
-            {"idx": place, "name": str(place), "path": path, "type": kind}
-            for place, (path, kind) in enumerate(zip(paths, types, strict=True))
-        ],
-        "1_Pooling/config.json": {
+        MODULES: module_list(written_modules()),
+        f"{_PATHS['Pooling']}/config.json": {
             "word_embedding_dimension": width,
             **{flag: mode == reading.pooling for flag, mode in _FLAGS.items()},
             "pooling_mode_max_tokens": False,
             "pooling_mode_mean_sqrt_len_tokens": False,
         },
-        "2_Normalize/config.json": {},
-        "sentence_bert_config.json": {
+        f"{_PATHS['Normalize']}/config.json": {},
+        _NETWORK: {
             "max_seq_length": min(longest, max(form.query_tokens, form.passage_tokens)),
             "do_lower_case": False,
             **({"model_args": {"add_pooling_layer": False}} if pooler_left_out else {}),
         },
-        "config_sentence_transformers.json": {
+        **how_texts_are_read(form),
+    }
+    write_files(folder, files)
+
+
+def written_modules() -> dict[str, str]:
+    """Return the modules that a text goes through in what is written: their paths, and their types."""
+    return {path: module_type(name) for name, path in _PATHS.items()}
+
+
+def module_list(modules: Mapping[str, str]) -> list[dict[str, object]]:
+    """Return what `modules.json` holds. modules: their paths, and their types."""
+    return [
+        {"idx": place, "name": str(place), "path": path, "type": kind}
+        for place, (path, kind) in enumerate(modules.items())
+    ]
+
+
+def module_type(name: str) -> str:
+    """Return the name of a module's class that every version of sentence-transformers reads."""
+    return f"sentence_transformers.models.{name}"
+
+
+def how_texts_are_read(form: TextFormat) -> dict[str, object]:
+    """Return the files of a model's folder, with what they hold, that tell of its text format."""
+    return {
+        SETTINGS: {
             "prompts": {"query": form.query_prefix, "document": form.passage_prefix},
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },
         _OWN: form.model_dump(),
     }
+
+
+def write_files(folder: Path, files: Mapping[str, object]) -> None:
+    """Write what each file of a folder holds, as JSON."""
     for name, value in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
+def settings_of(path: Path) -> dict[str, Any]:
+    """Return what a settings file holds; nothing, where there is none."""
+    return read_settings(path) if path.is_file() else {}
+
+
 def _is_known(name: str, kind: str) -> bool:
     return name in _KNOWN and kind.startswith("sentence_transformers.")
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    return read_settings(path) if path.is_file() else {}
 
 
 def _pooling(path: Path) -> Pooling:
@@ -116,7 +159,7 @@ def _pooling(path: Path) -> Pooling:
     Raises:
         ModelError: it pools in a way that burnish does not know, or leaves the prompt's tokens out.
     """
-    said = _settings(path)
+    said = settings_of(path)
     if said.get("include_prompt") is False:
         raise ModelError(f"{path}: this model leaves its prompt out of the vector ('include_prompt'), burnish does not")
     named = said.get("pooling_mode")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from burnish.models.encode import Encoder
+from burnish.models.towers import BiEncoder
 from burnish.prepare.scores import KeptScores, Scorer, TextPair
 from burnish.records import Pair
 from burnish.retrievers import Progress
@@ -14,16 +14,17 @@ from burnish.run import locked
 class BiEncoderScorer:
     """A bi-encoder as a teacher: cosines, with the prefixes and lengths that belong to the model."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: BiEncoder) -> None:
         """Take the encoder as it is."""
         self._encoder = encoder
 
     def score(self, pairs: Sequence[TextPair]) -> list[float]:
         """Return the cosine of each (query, passage); every different text is encoded once."""
         form = self._encoder.format
-        queries, _ = self._encoder.encode([form.query(query) for query, _ in pairs], max_tokens=form.query_tokens)
+        asked = [form.query(query) for query, _ in pairs]
+        queries, _ = self._encoder.queries.encode(asked, max_tokens=form.query_tokens)
         read = [form.passage("", passage) for _, passage in pairs]
-        passages, _ = self._encoder.encode(read, max_tokens=form.passage_tokens)
+        passages, _ = self._encoder.passages.encode(read, max_tokens=form.passage_tokens)
         cosines: list[float] = (queries * passages).sum(dim=1).tolist()
         return cosines
 
@@ -33,7 +34,7 @@ def teacher_scores(
 ) -> list[Pair]:
     """Return the rows with the scores of their positives and negatives.
 
-    cache: a folder for this teacher alone, named by its weights (`Encoder.fingerprint`) or its version. Scores are kept
+    cache: a folder for this teacher alone, named by its weights (its `fingerprint`) or its version. Scores are kept
     there by the texts of query and passage, so that a pair is scored once, whatever rows it stands in and however often
     this is called; after a crash at most `scores.AT_ONCE` pairs are scored again.
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from burnish.errors import DataError, ModelError, RecipeError, near_miss
 from burnish.models.approximate import is_installed
-from burnish.models.encode import Encoder
 from burnish.models.nearest import FIRST, SAMPLE, Coding, Index, Nearest, missed, nearest, sampled
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.models.store import StoredRows, VectorStore, text_key
+from burnish.models.towers import BiEncoder, load_bi_encoder
 from burnish.records import Chunk
 from burnish.retrievers import Hit, Progress, Retriever, Searcher
 from burnish.run import locked, read_json, write_json, write_text
@@ -46,7 +46,7 @@ class Dense(Retriever):
     def build(self, chunks: Sequence[Chunk], *, cache: Path, progress: Progress) -> Searcher:
         """Encode the chunks whose vectors the cache does not hold: it keeps them by model and by text."""
         encoder = _loaded(self, progress)
-        store = VectorStore(cache / encoder.fingerprint(), width=encoder.width)
+        store = VectorStore(cache / encoder.passages.fingerprint(), width=encoder.width)
         _encode(encoder, store, chunks, progress)
         searcher = _searcher(self, encoder, store, _by_text(_keys_by_id(encoder, chunks)), progress)
         _check(searcher, store.folder, progress)
@@ -60,11 +60,11 @@ class DenseIndex:
     an approximate index if there is one). After any changes the exact search finds what an index built anew would.
     """
 
-    def __init__(self, folder: Path, dense: Dense, encoder: Encoder, progress: Progress) -> None:
+    def __init__(self, folder: Path, dense: Dense, encoder: BiEncoder, progress: Progress) -> None:
         """Put the parts together; `open` reads them from a folder."""
         self.folder = folder
         self._dense, self._encoder, self._progress = dense, encoder, progress
-        self._store = VectorStore(folder / encoder.fingerprint(), width=encoder.width)
+        self._store = VectorStore(folder / encoder.passages.fingerprint(), width=encoder.width)
         self._keys = _read_keys(folder)
         self._searcher: _DenseSearcher | None = None
 
@@ -76,7 +76,7 @@ class DenseIndex:
             ModelError: it was made with another model, or with another way of reading texts.
         """
         encoder = _loaded(dense, progress)
-        mine = {"model": dense.model, "fingerprint": encoder.fingerprint()}
+        mine = {"model": dense.model, "fingerprint": encoder.passages.fingerprint()}
         if (folder / "index.json").is_file():
             made = read_json(folder / "index.json")
             if made["fingerprint"] != mine["fingerprint"]:
@@ -149,7 +149,7 @@ class _DenseSearcher:
     """Equal passages are one row: a matrix product may round equal columns differently, and they would not tie."""
 
     notes: dict[str, int]
-    encoder: Encoder
+    encoder: BiEncoder
     vectors: StoredRows
     nearest: Nearest
     ids: dict[bytes, list[str]]  # by the key of their text, in the order of the rows
@@ -163,7 +163,8 @@ class _DenseSearcher:
         if not questions:
             return []
         form = self.encoder.format
-        queries, _ = self.encoder.encode([form.query(text) for text in questions], max_tokens=form.query_tokens)
+        asked = [form.query(text) for text in questions]
+        queries, _ = self.encoder.queries.encode(asked, max_tokens=form.query_tokens)
         if self.checks and not self.checked and len(questions) >= ENOUGH:
             self.notes |= _missed(self.checks, self.nearest, self.vectors, queries[:SAMPLE], "questions")
             self.checked = True
@@ -175,16 +176,16 @@ class _DenseSearcher:
         return sorted(hits, key=lambda hit: (hit.score, hit.id), reverse=True)[:k]
 
 
-def _loaded(dense: Dense, progress: Progress) -> Encoder:
+def _loaded(dense: Dense, progress: Progress) -> BiEncoder:
     allow_faster_fp32()
     progress("loading the encoder", 0, 1)
-    encoder = Encoder.load(dense.model, dtype=chosen_dtype())
-    encoder.format = dense.format or encoder.format
+    encoder = load_bi_encoder(dense.model, dtype=chosen_dtype())
+    encoder.read_by(dense.format or encoder.format)
     return encoder
 
 
 def _searcher(
-    dense: Dense, encoder: Encoder, store: VectorStore, ids: dict[bytes, list[str]], progress: Progress
+    dense: Dense, encoder: BiEncoder, store: VectorStore, ids: dict[bytes, list[str]], progress: Progress
 ) -> _DenseSearcher:
     """Make the search ready over the passages whose ids stand by the keys of their texts."""
     keys = [*ids]
@@ -229,7 +230,7 @@ def _missed(name: str, search: Nearest, vectors: StoredRows, queries: Tensor, wh
     return {f"nearest passages missed by {name}, of {of} (the first {FIRST} of each of {len(queries)} {what})": count}
 
 
-def _encode(encoder: Encoder, store: VectorStore, chunks: Sequence[Chunk], progress: Progress) -> None:
+def _encode(encoder: BiEncoder, store: VectorStore, chunks: Sequence[Chunk], progress: Progress) -> None:
     """Encode the texts that have no vector, block by block: a killed run loses one block, and memory stays bounded."""
     form = encoder.format
     ordered = sorted(chunks, key=lambda chunk: chunk.id, reverse=True)  # the same batches whatever theirs was
@@ -242,11 +243,11 @@ def _encode(encoder: Encoder, store: VectorStore, chunks: Sequence[Chunk], progr
         def told(done: int, _: int, first: int = first) -> None:
             progress("encoding passages", first + done, len(new))
 
-        ids, _ = encoder.tokenize(block, max_tokens=form.passage_tokens)
-        store.add(keys, encoder.encode_ids(ids, progress=told), ids.cut)
+        ids, _ = encoder.passages.tokenize(block, max_tokens=form.passage_tokens)
+        store.add(keys, encoder.passages.encode_ids(ids, progress=told), ids.cut)
 
 
-def _keys_by_id(encoder: Encoder, chunks: Iterable[Chunk]) -> dict[str, bytes]:
+def _keys_by_id(encoder: BiEncoder, chunks: Iterable[Chunk]) -> dict[str, bytes]:
     return {chunk.id: text_key(encoder.format.passage(chunk.title, chunk.text)) for chunk in chunks}
 
 

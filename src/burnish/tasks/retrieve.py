@@ -1,7 +1,7 @@
 """Retrieval: queries and their passages close together, in one vector space."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,7 +18,10 @@ from burnish.losses.triplet import Triplet
 from burnish.metrics import Metric
 from burnish.models.cached import cached_vectors
 from burnish.models.encode import Encoder, tokens_at_once
+from burnish.models.pair_loss import PairBatch, pair_loss
 from burnish.models.topk import top_k
+from burnish.models.towers import Towers, load_bi_encoder
+from burnish.prepare.pair_batch import pair_batch
 from burnish.prepare.pair_items import Ids, PairItem, pair_item, passages_of
 from burnish.records import Pair, Record, raise_faults
 from burnish.retrievers import Progress
@@ -26,25 +29,6 @@ from burnish.tasks import Built, Encoded, Task, refuse_predictions
 from burnish.text import normal
 
 SHOWN = 100  # ranks that metrics may look at
-
-
-@dataclass(frozen=True, slots=True)
-class RetrieveBatch:
-    """Queries, and the batch's unique passages.
-
-    candidates_rc: (queries, candidates), each row's own passages as places among `passages`. positive_rc, negative_rc:
-    the same shape, which of them are right and which wrong; neither where a row is padded. teacher_rc: the same shape,
-    a teacher's scores. known: (any, 2), a query's place and that of a passage which is never wrong for it, positives
-    included.
-    """
-
-    queries: list[Ids]
-    passages: list[Ids]
-    candidates_rc: Tensor
-    positive_rc: Tensor
-    negative_rc: Tensor
-    teacher_rc: Tensor
-    known: Tensor
 
 
 class Retrieve(Task):
@@ -60,6 +44,7 @@ class Retrieve(Task):
     passage_prefix: str | None = None
     query_tokens: int = 64
     passage_tokens: int = 128
+    two_towers: bool = False  # an encoder of queries and one of passages, begun alike; a model that has two keeps them
     pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
 
     @model_validator(mode="after")
@@ -81,14 +66,16 @@ class Retrieve(Task):
         return not isinstance(self.loss, Contrastive)
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
-        """Load the encoder; a learned temperature is a new parameter of it."""
-        encoder = Encoder.load(model, dtype=torch.float32)
+        """Load the encoder, or the one of queries and that of passages; a learned temperature is a new parameter."""
+        encoder = load_bi_encoder(model, dtype=torch.float32)
+        if self.two_towers and isinstance(encoder, Encoder):
+            encoder = Towers.beginning_as(encoder)
         own = self.model_dump(include={"query_prefix", "passage_prefix", "query_tokens", "passage_tokens"})
         said = {name: value for name, value in own.items() if value is not None}
-        encoder.format = encoder.format.model_copy(update=said)
+        encoder.read_by(encoder.format.model_copy(update=said))
         if isinstance(self.loss, Contrastive) and self.loss.learn == "temperature":
-            return Built(encoder, encoder.tokenizer, fresh=learn_scale(encoder, self.loss.temperature))
-        return Built(encoder, encoder.tokenizer)
+            return Built(encoder, encoder.queries.tokenizer, fresh=learn_scale(encoder, self.loss.temperature))
+        return Built(encoder, encoder.queries.tokenizer)
 
     def encode(self, rows: Sequence[Pair], built: Built) -> Encoded:
         """Tokenize every different text once, with the model's prefixes before it.
@@ -98,9 +85,10 @@ class Retrieve(Task):
         encoder: Any = built.model
         form = encoder.format
         passages = passages_of(rows)
-        queries, cut_queries = encoder.tokenize([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
+        asked = [form.query(row.query) for row in rows]
+        queries, cut_queries = encoder.queries.tokenize(asked, max_tokens=form.query_tokens)
         read = [form.passage("", text) for text in passages]
-        tokens, cut_passages = encoder.tokenize(read, max_tokens=form.passage_tokens)
+        tokens, cut_passages = encoder.passages.tokenize(read, max_tokens=form.passage_tokens)
         ids = {text: tuple(found) for text, found in zip(passages, tokens, strict=True)}
         answers = _answers(rows, queries, ids)
         items = [
@@ -116,70 +104,26 @@ class Retrieve(Task):
         }
         return Encoded(items, {reason: count for reason, count in notes.items() if count})
 
-    def collate(self, items: Sequence[PairItem]) -> RetrieveBatch:
+    def collate(self, items: Sequence[PairItem]) -> PairBatch:
         """List the batch's different passages once, and where among them each query's are."""
-        passages = list(dict.fromkeys(text for item in items for text in (*item.positives, *item.negatives)))
-        place = {text: number for number, text in enumerate(passages)}
-        shape = (len(items), max(len(item.positives) + len(item.negatives) for item in items))
-        candidates_rc = torch.zeros(shape, dtype=torch.long)
-        right_rc = torch.tensor([[len(item.positives)] for item in items])
-        there_rc = torch.tensor([[len(item.positives) + len(item.negatives)] for item in items])
-        teacher_rc = torch.zeros(shape)
-        for row, item in enumerate(items):
-            own = [place[text] for text in (*item.positives, *item.negatives)]
-            candidates_rc[row, : len(own)] = torch.tensor(own)
-            teacher_rc[row, : len(item.scores)] = torch.tensor(item.scores)
-        known = [
-            (row, place[text])
-            for row, item in enumerate(items)
-            for text in (*item.positives, *item.known)
-            if text in place
-        ]
-        column_c = torch.arange(shape[1])
-        return RetrieveBatch(
-            queries=[item.query for item in items],
-            passages=passages,
-            candidates_rc=candidates_rc,
-            positive_rc=column_c < right_rc,
-            negative_rc=(column_c >= right_rc) & (column_c < there_rc),
-            teacher_rc=teacher_rc,
-            known=torch.tensor(known),
-        )
+        return pair_batch(items)
 
-    def count(self, batch: RetrieveBatch) -> int:
+    def count(self, batch: PairBatch) -> int:
         """Count the queries."""
         return len(batch.queries)
 
-    def total_loss(self, model: nn.Module, batch: RetrieveBatch) -> Tensor:
+    def total_loss(self, model: nn.Module, batch: PairBatch) -> Tensor:
         """Return the loss summed over the queries."""
         encoder: Any = model
+        sides = [
+            (partial(tower.embed, tokens_per_pass=self.pass_tokens), texts)
+            for tower, texts in ((encoder.queries, batch.queries), (encoder.passages, batch.passages))
+        ]
         device = next(model.parameters()).device
-
-        def embed(texts: Sequence[Sequence[int]]) -> Tensor:
-            vectors: Tensor = encoder.embed(texts, tokens_per_pass=self.pass_tokens)
-            return vectors
-
-        sides = [(embed, batch.queries), (embed, batch.passages)]
-        at_once = tokens_at_once(model)
-        queries, passages = cached_vectors(sides, pass_tokens=self.pass_tokens, at_once=at_once, device=device)
-        candidates_rc, positive_rc = batch.candidates_rc.to(device), batch.positive_rc.to(device)
-        negative_rc, teacher_rc = batch.negative_rc.to(device), batch.teacher_rc.to(device)
-        if isinstance(self.loss, Contrastive):
-            return self.loss.of_vectors(
-                queries,
-                passages,
-                _pairs(candidates_rc, positive_rc),
-                known=batch.known.to(device),
-                negatives=_pairs(candidates_rc, negative_rc),
-                scale=learned_scale(model),
-            )
-        scores_rc = torch.einsum("rw,rcw->rc", queries, passages[candidates_rc])
-        if isinstance(self.loss, Triplet):
-            return self.loss(scores_rc, positive_rc, negative_rc)
-        if isinstance(self.loss, MarginMse):
-            return self.loss(scores_rc, positive_rc, negative_rc, teacher_rc)
-        assert isinstance(self.loss, Distill)
-        return self.loss(scores_rc, positive_rc | negative_rc, teacher_rc)
+        queries, passages = cached_vectors(
+            sides, pass_tokens=self.pass_tokens, at_once=tokens_at_once(model), device=device
+        )
+        return pair_loss(self.loss, queries, passages, batch, scale=learned_scale(model))
 
     def audit(self, items: Sequence[PairItem], built: Built) -> list[str]:
         """Show one query, its first positive and its first negative as the towers read them, and a teacher's scores.
@@ -188,13 +132,12 @@ class Retrieve(Task):
             DataError: rows lack the negatives or the teacher's scores that the loss needs.
         """
         self._require_what_the_loss_needs(items)
-        decode = built.tokenizer.decode
-        item = items[0]
-        shown = {"query": item.query, "positive": item.positives[0]}
-        if item.negatives:
-            shown["negative"] = item.negatives[0]
+        encoder: Any = built.model
+        item, passages = items[0], encoder.passages.tokenizer
+        shown = [("query", encoder.queries.tokenizer, item.query), ("positive", passages, item.positives[0])]
+        shown += [("negative", passages, text) for text in item.negatives[:1]]
         scores = [f"teacher's scores: {', '.join(f'{score:g}' for score in item.scores)}"] if item.scores else []
-        return [*(f"{name}: {decode(ids)}" for name, ids in shown.items()), *scores]
+        return [*(f"{name}: {tokenizer.decode(ids)}" for name, tokenizer, ids in shown), *scores]
 
     def predictions(
         self,
@@ -216,8 +159,9 @@ class Retrieve(Task):
         encoder: Any = model
         form = encoder.format
         passages = passages_of(rows)
-        vectors, _ = encoder.encode([form.passage("", text) for text in passages], max_tokens=form.passage_tokens)
-        queries, _ = encoder.encode([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
+        read = [form.passage("", text) for text in passages]
+        vectors, _ = encoder.passages.encode(read, max_tokens=form.passage_tokens)
+        queries, _ = encoder.queries.encode([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
         _, best = top_k(queries, vectors, min(SHOWN, len(passages)))
         return [[passages[place] for place in row] for row in best.tolist()]
 
@@ -226,7 +170,7 @@ class Retrieve(Task):
         return [row.graded for row in rows]
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:  # noqa: ARG002
-        """Write a sentence-transformers folder."""
+        """Write a sentence-transformers folder; of two towers, with its Router."""
         encoder: Any = model
         encoder.save(folder)
 
@@ -269,8 +213,3 @@ def _answers(
         right = found.setdefault(tuple(query), {})
         right.update(dict.fromkeys([*(ids[text] for text in row.positives), *same.get(normal(row.query), ())]))
     return found
-
-
-def _pairs(candidates_rc: Tensor, chosen_rc: Tensor) -> Tensor:
-    """Return (row, passage) of the chosen candidates, sorted by row."""
-    return torch.stack([chosen_rc.nonzero(as_tuple=True)[0], candidates_rc[chosen_rc]], dim=1)

@@ -4,6 +4,8 @@ from torch import nn
 
 from burnish.errors import ModelError
 from burnish.methods import Method
+from burnish.methods.full import Full
+from burnish.models.towers import Towers
 
 PLAIN = ("attention_dropout", "activation_dropout", "dropout")
 
@@ -12,7 +14,7 @@ def require_trainable(model: nn.Module, method: Method) -> tuple[int, int]:
     """Return how many weights train, and how many there are.
 
     Raises:
-        ModelError: none trains.
+        ModelError: none trains, or of two towers one alone, which nobody asked for.
     """
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -20,7 +22,26 @@ def require_trainable(model: nn.Module, method: Method) -> tuple[int, int]:
         raise ModelError(
             f"method {method.kind} leaves no weight of {type(model).__name__} to train; use {_others(method)}"
         )
+    _require_both_towers(model, method)
     return trainable, parameters
+
+
+def _require_both_towers(model: nn.Module, method: Method) -> None:
+    """Check that no tower stands still unless the recipe freezes it.
+
+    Raises:
+        ModelError: a method finds something to train in one of them alone.
+    """
+    towers = next((module for module in model.modules() if isinstance(module, Towers)), None)
+    if towers is None or isinstance(method, Full):
+        return
+    sides = {"queries": towers.queries, "passages": towers.passages}
+    moving = [name for name, tower in sides.items() if any(weight.requires_grad for weight in tower.parameters())]
+    if len(moving) == 1:
+        raise ModelError(
+            f"method {method.kind} finds weights to train in the encoder of {moving[0]} alone; use {_others(method)}, "
+            "and `freeze` of the method full for a tower that is to stand still"
+        )
 
 
 def _others(method: Method) -> str:
