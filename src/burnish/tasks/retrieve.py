@@ -19,6 +19,7 @@ from burnish.metrics import Metric
 from burnish.models.cached import cached_vectors
 from burnish.models.encode import Encoder, tokens_at_once
 from burnish.models.pair_loss import PairBatch, pair_loss
+from burnish.models.sentence_folder import Pooling
 from burnish.models.topk import top_k
 from burnish.models.towers import Towers, load_bi_encoder
 from burnish.prepare.pair_batch import pair_batch
@@ -44,6 +45,7 @@ class Retrieve(Task):
     passage_prefix: str | None = None
     query_tokens: int = 64
     passage_tokens: int = 128
+    pooling: Pooling | None = None  # saved with the model; None: the model's own, the mean for a plain transformer
     two_towers: bool = False  # an encoder of queries and one of passages, begun alike; a model that has two keeps them
     pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
 
@@ -73,6 +75,8 @@ class Retrieve(Task):
         own = self.model_dump(include={"query_prefix", "passage_prefix", "query_tokens", "passage_tokens"})
         said = {name: value for name, value in own.items() if value is not None}
         encoder.read_by(encoder.format.model_copy(update=said))
+        for tower in (encoder.queries, encoder.passages):
+            tower.pooling = self.pooling or tower.pooling
         if isinstance(self.loss, Contrastive) and self.loss.learn == "temperature":
             return Built(encoder, encoder.queries.tokenizer, fresh=learn_scale(encoder, self.loss.temperature))
         return Built(encoder, encoder.queries.tokenizer)
