@@ -51,8 +51,8 @@ def with_pair_columns(path: str | Path, table: Table, columns: Mapping[str, str]
     if not made:
         return table
     gone = {name for names in made.values() for name in names} - set(columns.values())
-    rows = [Row(row.place, _cells(row.cells, made, gone)) for row in table.rows]
-    return Table((*made, *(name for name in table.columns if name not in gone)), rows)
+    left = [name for name in table.columns if name not in gone]
+    return table.changed((*made, *left), lambda row: Row(row.place, _cells(row.cells, made, gone)))
 
 
 def near_name(field: str, columns: Collection[str]) -> str:

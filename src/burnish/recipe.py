@@ -17,6 +17,7 @@ from burnish.prompt import PromptFormat
 from burnish.readers import Reader
 from burnish.records import Document, Pair, Record
 from burnish.retrievers import Retriever
+from burnish.sequences import Joined
 from burnish.spec import Spec, faults
 from burnish.tables import read_rows
 from burnish.tasks import Task
@@ -105,18 +106,18 @@ class Files(Spec):
     rehearsal: Rehearsal | None = None
     columns: dict[str, str] = Field(default_factory=dict)  # field of the task's record → column of the table
 
-    def rows(self, side: Literal["train", "dev", "test"], record: type[R]) -> list[R]:
+    def rows(self, side: Literal["train", "dev", "test"], record: type[R]) -> Sequence[R]:
         """Return the rows of one side; none where the recipe names no file for it.
 
         Raises:
             DataError: the table is missing or has faults; all of them are listed.
         """
         if side == "train":
-            return [row for found in self.sets(record) for row in found]
+            return Joined(self.sets(record))
         place = self.dev if side == "dev" else self.test
         return self.rows_at(place, side, record) if place else []
 
-    def sets(self, record: type[R]) -> list[list[R]]:
+    def sets(self, record: type[R]) -> list[Sequence[R]]:
         """Return the training rows set by set.
 
         Raises:
@@ -136,7 +137,7 @@ class Files(Spec):
         """Return where the training rows stand: one place, or one a set."""
         return [self.train] if isinstance(self.train, str) else [found.file for found in self.train.sets]
 
-    def rows_at(self, place: str, side: Literal["train", "dev", "test"], record: type[R]) -> list[R]:
+    def rows_at(self, place: str, side: Literal["train", "dev", "test"], record: type[R]) -> Sequence[R]:
         """Return the rows of a table, or of a BEIR folder for a task that reads pairs.
 
         Raises:
@@ -146,7 +147,7 @@ class Files(Spec):
             return cast(list[R], training_pairs(place) if side == "train" else held_out_pairs(place, side))
         return read_rows(place, record, self.columns)
 
-    def rehearsed(self, record: type[R]) -> list[R]:
+    def rehearsed(self, record: type[R]) -> Sequence[R]:
         """Return the rows that are mixed into those of training, if there are any.
 
         Raises:
@@ -154,7 +155,7 @@ class Files(Spec):
         """
         return self.rows_at(self.rehearsal.file, "train", record) if self.rehearsal else []
 
-    def documents(self) -> list[Document]:
+    def documents(self) -> Sequence[Document]:
         """Return the general texts, if the recipe names any.
 
         Raises:

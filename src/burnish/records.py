@@ -1,16 +1,19 @@
 """The typed rows that burnish reads and writes, one JSON object a line."""
 
 import json
+from array import array
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import Field, FiniteFloat, ValidationError, ValidationInfo, field_validator, model_validator
 
 from burnish.errors import DataError, near_miss
+from burnish.sequences import Joined, Lazy, Ragged, first_equal
 from burnish.spec import Spec, faults
-from burnish.text import fingerprint
+from burnish.text import fingerprint_of, text_key
 
 R = TypeVar("R", bound=Spec)
 
@@ -187,6 +190,50 @@ class Rejected(Spec):
     detail: str = ""
 
 
+class RowsOnDisk(Lazy[R]):
+    """Rows of one kind, added one by one, that are too many for memory: each is read when it is asked for."""
+
+    def __init__(self, record: type[R], rows: Iterable[R] = ()) -> None:
+        """Begin with these rows."""
+        self._record, self._json = record, Ragged("B")
+        for row in rows:
+            self.append(row)
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self._json)
+
+    def append(self, row: R) -> None:
+        """Add a row."""
+        self._json.append(row.model_dump_json().encode())
+
+    def at(self, place: int) -> R:
+        """Read a row."""
+        return self._record.model_validate_json(self._json[place].tobytes())
+
+    def json(self) -> Iterator[str]:
+        """Yield each row as the JSON that it is kept as."""
+        return (row.tobytes().decode() for row in self._json)
+
+
+class Ids:
+    """The ids of rows and the numbers of their places, to find those that come twice without holding them."""
+
+    def __init__(self) -> None:
+        self._keys, self._numbers = bytearray(), array("q")
+
+    def add(self, name: str, number: int) -> None:
+        """Take in the id of the next row."""
+        self._keys += text_key(name)
+        self._numbers.append(number)
+
+    def twice(self) -> list[tuple[int, int, int]]:
+        """Return which rows, counted from 0, have the id of an earlier one: their own number, and the earlier one's."""
+        first = first_equal(self._keys)
+        rows = np.flatnonzero(first != np.arange(len(first)))
+        return [(row, self._numbers[row], self._numbers[first[row]]) for row in rows.tolist()]
+
+
 def read_jsonl(path: Path, record: type[R]) -> list[R]:
     """Read a JSONL file of records.
 
@@ -195,8 +242,18 @@ def read_jsonl(path: Path, record: type[R]) -> list[R]:
             type, or repeat an id; every faulty line is named.
     """
     rows: list[R] = []
+    read_jsonl_into(rows, path, record)
+    return rows
+
+
+def read_jsonl_into(rows: "list[R] | RowsOnDisk[R]", path: Path, record: type[R]) -> None:
+    """Read a JSONL file of records into rows that are empty so far.
+
+    Raises:
+        DataError: as in `read_jsonl`.
+    """
     bad: list[str] = []
-    first_seen: dict[str, int] = {}
+    ids = Ids()
     for number, line in _lines(path):
         try:
             row = record.model_validate(_value(line))
@@ -206,12 +263,18 @@ def read_jsonl(path: Path, record: type[R]) -> list[R]:
             bad.append(f"{path}:{number}: {error}")
         else:
             rows.append(row)
-            if isinstance(row, Record) and first_seen.setdefault(row.id, number) != number:
-                bad.append(f"{path}:{number}: id {row.id!r} already stands in line {first_seen[row.id]}")
+            if isinstance(row, Record):
+                ids.add(row.id, number)
+    for place, number, first in ids.twice():
+        bad.append(f"{path}:{number}: id {_id(rows[place])!r} already stands in line {first}")
     raise_faults(bad)
     if not rows:
         raise DataError(f"{path}: the file holds no rows; a {record.__name__} a line is needed")
-    return rows
+
+
+def _id(row: Spec) -> str:
+    assert isinstance(row, Record)
+    return row.id
 
 
 def dump_jsonl(rows: Iterable[Spec]) -> str:
@@ -249,7 +312,17 @@ def check_gold(questions: Iterable[Question], chunks: Iterable[Chunk]) -> None:
 
 def records_fingerprint(rows: Iterable[Spec]) -> str:
     """Return 16 hexadecimal digits that name these rows in this order."""
-    return fingerprint(*(row.model_dump_json() for row in rows))
+    return fingerprint_of(_json(rows))
+
+
+def _json(rows: Iterable[Spec]) -> Iterator[str]:
+    if isinstance(rows, Joined):
+        for part in rows.parts:
+            yield from _json(part)
+    elif isinstance(rows, RowsOnDisk):
+        yield from rows.json()
+    else:
+        yield from (row.model_dump_json() for row in rows)
 
 
 def _normal_grades(grades: tuple[int, ...], others: ValidationInfo, field: str) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
@@ -15,6 +15,7 @@ ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 _LONGEST_CELL = 2**24  # characters; the library's own limit of 131,072 is less than a long document
 _BATCH = 4096  # rows of Parquet that are turned into Python objects at once
+LARGE = 1 << 26  # bytes of files beyond which rows are not held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,57 @@ class Row:
     cells: dict[str, Any]  # by column; a row of JSON may lack some
 
 
+class Streamed(Collection[Row]):
+    """Rows that are read from the disk each time they are gone through."""
+
+    def __init__(self, read: Callable[[], Iterator[Row]], count: int) -> None:
+        """Read the rows by this function, which finds so many."""
+        self._read, self._count = read, count
+
+    def __iter__(self) -> Iterator[Row]:
+        """Read the rows in their order."""
+        return self._read()
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return self._count
+
+    def __contains__(self, row: object) -> bool:
+        """Tell whether this is one of the rows; all are read for it."""
+        return any(row == one for one in self)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The columns in the order in which they first come, and the rows."""
+    """The columns in the order they first come in, and the rows; those of large JSONL and Parquet are streamed."""
 
     columns: tuple[str, ...]
-    rows: list[Row]
+    rows: Collection[Row]
+
+    def changed(self, columns: tuple[str, ...], change: Callable[[Row], Row]) -> "Table":
+        """Return the table with other columns, and every row changed."""
+        if isinstance(self.rows, Streamed):
+            return Table(columns, Streamed(lambda: map(change, self.rows), len(self.rows)))
+        return Table(columns, [*map(change, self.rows)])
+
+
+def is_large(files: Sequence[Path]) -> bool:
+    """Tell whether files hold more than should stay in memory."""
+    return sum(file.stat().st_size for file in files if file.is_file()) > LARGE
+
+
+def joined(tables: Sequence[Table]) -> Table:
+    """Return several tables as one, with the columns of all."""
+    if len(tables) == 1:
+        return tables[0]
+    columns = tuple(dict.fromkeys(column for table in tables for column in table.columns))
+
+    def read() -> Iterator[Row]:
+        return (row for table in tables for row in table.rows)
+
+    if any(isinstance(table.rows, Streamed) for table in tables):
+        return Table(columns, Streamed(read, sum(len(table.rows) for table in tables)))
+    return Table(columns, [*read()])
 
 
 def read_table(path: Path, bad: list[str], *, quote: str | None = None, needed: Collection[str] = ()) -> Table:
@@ -68,8 +114,20 @@ def read_table(path: Path, bad: list[str], *, quote: str | None = None, needed: 
 
 
 def _jsonl(path: Path, bad: list[str]) -> Table:
-    """Read one object a line; empty lines are passed over."""
-    rows: list[Row] = []
+    """Read one object a line; empty lines are passed over. A large file is read once for its columns and its faults."""
+    if not is_large([path]):
+        rows = [*_jsonl_rows(path, bad)]
+        return Table(_columns(rows), rows)
+    columns: dict[str, None] = {}
+    count = 0
+    for row in _jsonl_rows(path, bad):
+        columns |= dict.fromkeys(row.cells)
+        count += 1
+    return Table(tuple(columns), Streamed(lambda: _jsonl_rows(path, []), count))
+
+
+def _jsonl_rows(path: Path, bad: list[str]) -> Iterator[Row]:
+    """Yield the lines that hold an object; the faults of the others are added to `bad`."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -83,8 +141,7 @@ def _jsonl(path: Path, bad: list[str]) -> Table:
                 bad.append(f"{path}:{number}: this row is nested too deeply, or holds a number that is too long")
             else:
                 if text.strip():
-                    rows += _objects(f"{path}:{number}", found, bad)
-    return Table(_columns(rows), rows)
+                    yield from _objects(f"{path}:{number}", found, bad)
 
 
 def _json(path: Path, bad: list[str]) -> Table:
@@ -183,23 +240,39 @@ def _parquet(path: Path, needed: Collection[str]) -> Table:
         DataError: pyarrow is not installed, or the file is damaged.
     """
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise DataError(f"{path}: reading .parquet needs pyarrow: pip install 'burnish[parquet]'") from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            columns = tuple(file.schema_arrow.names)
-            names = _class_names(file.schema_arrow.metadata or {})
-            chosen = [column for column in columns if _is_needed(column, needed)]
+    with _damage(path), parquet.ParquetFile(path) as file:
+        columns, count = tuple(file.schema_arrow.names), file.metadata.num_rows
+        names = _class_names(file.schema_arrow.metadata or {})
+    chosen = [column for column in columns if _is_needed(column, needed)]
+
+    def read() -> Iterator[Row]:
+        with _damage(path), parquet.ParquetFile(path) as file:
             batches = file.iter_batches(batch_size=_BATCH, columns=chosen) if chosen else ()
-            found = [cells for batch in batches for cells in batch.to_pylist()]
+            found = (cells for batch in batches for cells in batch.to_pylist())
+            for number, cells in enumerate(found, start=1):
+                for column in names.keys() & cells.keys():
+                    cells[column] = _named(cells[column], names[column])
+                yield Row(f"{path}: row {number}", cells)
+
+    return Table(columns, Streamed(read, count if chosen else 0) if is_large([path]) else [*read()])
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Say of a Parquet file that it is damaged.
+
+    Raises:
+        DataError: Arrow cannot read it.
+    """
+    import pyarrow  # it need not be installed
+
+    try:
+        yield
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: this is not Parquet, or damaged: {str(error).splitlines()[0]}") from error
-    for cells in found:
-        for column in names.keys() & cells.keys():
-            cells[column] = _named(cells[column], names[column])
-    return Table(columns, [Row(f"{path}: row {number}", cells) for number, cells in enumerate(found, start=1)])
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, Sequence[str]]:

@@ -1,7 +1,7 @@
 """Any table as typed rows: files of five formats, folders of texts, data sets on the hub."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from burnish import data_hub
 from burnish.errors import DataError, near_miss
 from burnish.pair_columns import FORMS, all_names, is_plain, near_name, with_pair_columns
-from burnish.records import Pair, Record, raise_faults, read_jsonl
+from burnish.records import Ids, Pair, Record, RowsOnDisk, raise_faults, read_jsonl_into
 from burnish.spec import faults
-from burnish.table_files import Row, Table, read_table
+from burnish.table_files import Row, Table, is_large, joined, read_table
 
 R = TypeVar("R", bound=Record)
 
@@ -22,8 +22,8 @@ _Place = tuple[str, tuple[str, ...]]  # a column, and the steps to a value insid
 
 def read_rows(
     path: str | Path, record: type[R], columns: Mapping[str, str] = {}, *, quote: str | None = None
-) -> list[R]:
-    r"""Read a table as records, in the order of the file.
+) -> Sequence[R]:
+    r"""Read a table as records, in the order of the file; those of more than 64 MB stay on the disk.
 
     path: a .jsonl, .json (a list of objects, or objects by id), .csv, .tsv (both with a header) or .parquet file; a
     folder with one sub-folder of .txt files a class, whose columns are `id`, `label` and `text`; or
@@ -31,7 +31,7 @@ def read_rows(
     columns: record field → the column it is read from, or a place inside the column's cells: `answers.text` for a key,
     `target.0` for one of a list, `source.*` for all of a list of texts, joined by spaces. A field that is not named is
     read from the column of its own name, if there is one; other columns are left out. Where no columns are named at
-    all, every column must be a field, and a .jsonl file is read by `read_jsonl`, which wants an id in each row.
+    all, every column must be a field, and a .jsonl file is read as by `read_jsonl`, which wants an id in each row.
     Pairs are also read from the columns that other libraries give them (`pair_columns.FORMS`).
     quote: as in `read_table`: .csv is read with quotation marks around cells and .tsv without, unless said otherwise.
 
@@ -53,22 +53,21 @@ def read_rows(
         name = data_hub.split_name(str(path))[1]
     else:
         files, name = [Path(path)], Path(path).stem
+    rows: list[R] | RowsOnDisk[R] = RowsOnDisk(record) if is_large(files) else []
     pairs = issubclass(record, Pair)
     jsonl = files[0].suffix.lower() == ".jsonl" and len(files) == 1 and files[0].is_file()
     if jsonl and not columns and (not pairs or is_plain(files[0])):
-        return read_jsonl(files[0], record)
+        read_jsonl_into(rows, files[0], record)
+        return rows
     bad: list[str] = []
     needed = {columns.get(field, field) for field in record.model_fields} if columns and not pairs else ()
-    tables = [read_table(file, bad, quote=quote, needed=needed) for file in files]
-    found = Table(
-        columns=tuple(dict.fromkeys(column for table in tables for column in table.columns)),
-        rows=[row for table in tables for row in table.rows],
-    )
+    found = joined([read_table(file, bad, quote=quote, needed=needed) for file in files])
     if not found.rows and not bad:
         raise DataError(f"{path}: the table holds no rows; a {record.__name__} a row is needed")
     found = with_pair_columns(path, found, columns) if pairs else found
     places = _places(path, record, columns, found, bad) if found.columns else {}
-    rows = list(_records(found.rows, record, places, name, bad)) if places else []
+    if places:
+        _read_into(rows, found.rows, record, places, name, bad)
     raise_faults(bad)
     return rows
 
@@ -127,12 +126,17 @@ def _separator_hint(columns: Sequence[str]) -> str:
     )
 
 
-def _records(
-    rows: Sequence[Row], record: type[R], places: Mapping[str, _Place], name: str, bad: list[str]
-) -> Iterator[R]:
-    """Yield the rows that are records; the faults of the others are added to `bad`."""
-    first_seen: dict[str, str] = {}
-    for number, row in enumerate(rows, start=1):
+def _read_into(
+    rows: list[R] | RowsOnDisk[R],
+    found: Collection[Row],
+    record: type[R],
+    places: Mapping[str, _Place],
+    name: str,
+    bad: list[str],
+) -> None:
+    """Read the rows that are records; the faults of the others are added to `bad`."""
+    ids = Ids()
+    for number, row in enumerate(found, start=1):
         wrong: list[str] = []
         values = _values(row, record, places, wrong)
         values.setdefault("id", f"{name}:{number}")
@@ -142,12 +146,13 @@ def _records(
             except ValidationError as error:
                 wrong += faults(error, record)
             else:
-                first = first_seen.setdefault(made.id, row.place)
-                if first == row.place:
-                    yield made
-                else:
-                    wrong.append(f"id {made.id!r} already stands in {first}")
+                rows.append(made)
+                ids.add(made.id, number)
         bad += [f"{row.place}: {fault}" for fault in wrong]
+    if twice := ids.twice():
+        wanted = {number for _, *numbers in twice for number in numbers}
+        place = {number: row.place for number, row in enumerate(found, start=1) if number in wanted}
+        bad += [f"{place[own]}: id {rows[row].id!r} already stands in {place[first]}" for row, own, first in twice]
 
 
 def _values(row: Row, record: type[Record], places: Mapping[str, _Place], wrong: list[str]) -> dict[str, Any]:

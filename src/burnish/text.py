@@ -2,13 +2,15 @@
 
 import re
 import unicodedata
-from hashlib import sha256
+from collections.abc import Iterable
+from hashlib import blake2b, sha256
 from string import punctuation
 
 import regex
 
 from burnish.spec import Spec
 
+KEY = 16  # bytes that name a text: two texts of a billion share them with a chance of 1e-21
 _WORD = regex.compile(r"[\p{L}\p{N}\p{M}]+")  # marks belong to their letter: Hindi or Tamil would fall apart
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", punctuation)
@@ -37,8 +39,18 @@ def answer_form(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+def text_key(text: str) -> bytes:
+    """Return the `KEY` bytes that name a text."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY).digest()
+
+
 def fingerprint(*texts: str) -> str:
     """Return 16 hexadecimal digits that name these texts in this order."""
+    return fingerprint_of(texts)
+
+
+def fingerprint_of(texts: Iterable[str]) -> str:
+    """Return what `fingerprint` does, of texts that need not be there at once."""
     digest = sha256()
     for text in texts:
         digest.update(f"{len(text)}:".encode())

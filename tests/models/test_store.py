@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from burnish.errors import DataError
-from burnish.models.store import KEY, VectorStore, text_key
+from burnish.models.store import VectorStore
+from burnish.text import KEY, text_key
 
 TEXTS = ["red", "green", "blue", "half \udce9", ""]
 KEYS = [text_key(text) for text in TEXTS]

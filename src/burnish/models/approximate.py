@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from burnish.errors import ModelError
-from burnish.models.store import KEY, StoredRows
+from burnish.models.store import StoredRows
 from burnish.run import new_folder
+from burnish.text import KEY
 
 Kind = Literal["hnsw", "ivf"]
 

@@ -2,7 +2,6 @@
 
 import importlib
 import io
-import os
 import subprocess
 import sys
 from contextlib import redirect_stderr
@@ -12,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from burnish.cache import cache_folder
 from burnish.errors import ModelError, near_miss
 from burnish.run import checksum
 
@@ -102,13 +102,6 @@ def name_of(path: str) -> str | None:
         if parts == own or parts[-1:] == (_converted(name).name,):
             return PREFIX + name
     return None
-
-
-def cache_folder() -> Path:
-    """Return where burnish keeps converted models: $BURNISH_CACHE, else the user's cache folder."""
-    if found := os.environ.get("BURNISH_CACHE"):
-        return Path(found)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
 
 
 def installed(name: str) -> bool:

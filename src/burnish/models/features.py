@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from safetensors.torch import load_file, save_file
 
-from burnish.models.embedded import cache_folder
+from burnish.cache import cache_folder
 from burnish.models.encode import Encoder
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.run import new_folder

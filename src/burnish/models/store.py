@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
 from uuid import uuid4
@@ -17,14 +16,7 @@ from torch import Tensor
 
 from burnish.errors import DataError
 from burnish.models.vectors import NAME, VectorFile
-
-KEY = 16  # bytes that name a text: two texts of a billion share them with a chance of 1e-21
-
-
-def text_key(text: str) -> bytes:
-    """Return the bytes that name a text."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=KEY).digest()
-
+from burnish.text import KEY
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:

@@ -13,12 +13,12 @@ from burnish.errors import DataError, ModelError, RecipeError, near_miss
 from burnish.models.approximate import is_installed
 from burnish.models.nearest import FIRST, SAMPLE, Coding, Index, Nearest, missed, nearest, sampled
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
-from burnish.models.store import StoredRows, VectorStore, text_key
+from burnish.models.store import StoredRows, VectorStore
 from burnish.models.towers import BiEncoder, load_bi_encoder
 from burnish.records import Chunk
 from burnish.retrievers import Hit, Progress, Retriever, Searcher
 from burnish.run import locked, read_json, write_json, write_text
-from burnish.text import TextFormat, fingerprint
+from burnish.text import TextFormat, fingerprint, text_key
 
 BLOCK = 32768  # passages whose vectors reach the disk together
 EXACT_UP_TO = 250_000  # passages, with `index: auto`

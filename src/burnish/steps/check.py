@@ -8,6 +8,7 @@ import yaml
 from burnish.prepare.coverage import training_coverage
 from burnish.recipe import SIDES, Ladder, Recipe, read_recipe
 from burnish.records import Pair, Record
+from burnish.sequences import Joined
 from burnish.steps.estimate import estimate
 
 LADDER_KEYS = {"rungs", "corpus"}
@@ -19,13 +20,13 @@ def check(path: Path, overrides: Sequence[str]) -> list[str]:
         return _check_ladder(read_recipe(path, Ladder, overrides))
     recipe = read_recipe(path, Recipe, overrides)
     sets = recipe.data.sets(recipe.task.record)
-    rows = [row for found in sets for row in found]
+    rows = Joined(sets)
     dev, test = (recipe.data.rows(side, recipe.task.record) for side in SIDES[1:])
     rehearsed, general = recipe.data.rehearsed(recipe.task.record), recipe.data.documents()
     counted = f"rows: {len(rows)} to train on, {len(dev)} to score while training, {len(test)} to test on"
     beside = [f"{len(rehearsed)} to rehearse"] * bool(rehearsed) + [f"{len(general)} general texts"] * bool(general)
     sizes = [len(found) for found in sets] if len(sets) > 1 else []
-    settled = recipe.model_copy(update={"task": recipe.task.settled([*rows, *rehearsed])})
+    settled = recipe.model_copy(update={"task": recipe.task.settled(Joined([rows, rehearsed]))})
     spread = [
         line for place, found in zip(recipe.data.training_places, sets, strict=True) for line in _spread(place, found)
     ]

@@ -24,7 +24,7 @@ def claim(folder: Path, recipe: Spec, rows: Iterable[Sequence[Record]], **facts:
     if processes().num_processes > 1:
         raise RunError(f"{folder}: one process at a time trains here; start it without torchrun or accelerate launch")
     text, path = to_yaml(recipe), folder / "recipe.yaml"
-    asked = {"rows": records_fingerprint([row for side in rows for row in side]), **facts}
+    asked = {"rows": records_fingerprint(row for side in rows for row in side), **facts}
     if not (folder / "started.json").is_file():
         write_text(path, text)
         write_json(folder / "started.json", {**asked, "versions": versions()})

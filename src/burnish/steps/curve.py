@@ -56,7 +56,7 @@ def curve(recipe: Recipe, folder: Path, *, shares: Sequence[float], say: Say, pr
         if (folder / "curve.json").is_file():
             done: dict[str, Any] = read_json(folder / "curve.json")
             return done
-        task = recipe.task.settled([*rows.train, *rows.rehearsed])
+        task = recipe.task.settled(rows.learned)
         once = each_once(say)
         points, scored = [], []
         for share, part in zip(shares, nested(rows.train, shares, seed=recipe.seed), strict=True):

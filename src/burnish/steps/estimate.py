@@ -11,7 +11,7 @@ from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.models.start import remember_start
 from burnish.recipe import Recipe
 from burnish.steps.items import Items, encoded_sets, mixture_lines
-from burnish.train.batches import Plan
+from burnish.train.batches import Plan, token_counts
 from burnish.train.check import require_trainable
 from burnish.train.fused import fuse
 
@@ -32,7 +32,7 @@ def estimate(
     found, counts, notes = encoded_sets(recipe, rows, sizes, built)
     beside = task.encode(rehearsed, built).items if rehearsed else ()
     items = task.joined(found, beside)
-    tokens = tuple(item.tokens for item in items)
+    tokens = token_counts(items)
     share = recipe.data.rehearsal.share if recipe.data.rehearsal else 0.0
     sets = recipe.data.mixed(counts, sizes)
     plan = Plan(tokens, training.batch, training.epochs, recipe.seed, len(beside), share, sets)

@@ -62,7 +62,7 @@ def probe(recipe: Recipe, folder: Path, *, say: Say, progress: Progress) -> dict
         if (folder / "tune.json").is_file():
             done: dict[str, Any] = read_json(folder / "tune.json")
             return done
-        task = recipe.task.settled([*rows.train, *rows.rehearsed])
+        task = recipe.task.settled(rows.learned)
         task = task.model_copy(update={"metrics": task.metrics[:1]})
         short, steps, of = shortened(recipe, rows)
         once = each_once(say)

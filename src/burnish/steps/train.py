@@ -14,6 +14,7 @@ from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
 from burnish.records import Document, Record, records_fingerprint
 from burnish.retrievers import Progress
 from burnish.run import Run, locked, new_folder, write_json
+from burnish.sequences import Joined
 from burnish.steps.evaluate import of_model, write_evaluation
 from burnish.steps.general import general
 from burnish.steps.items import training_items
@@ -35,12 +36,17 @@ class Pruned(Exception):  # noqa: N818 (it is no fault)
 class Rows(NamedTuple):
     """The rows of a run's three sides, what is rehearsed beside them, and the general texts."""
 
-    train: list[Record]
-    dev: list[Record]
-    test: list[Record]
-    rehearsed: list[Record]
-    general: list[Document]
+    train: Sequence[Record]
+    dev: Sequence[Record]
+    test: Sequence[Record]
+    rehearsed: Sequence[Record]
+    general: Sequence[Document]
     sizes: tuple[int, ...] = ()  # of the training rows' sets, where there are several
+
+    @property
+    def learned(self) -> Sequence[Record]:
+        """The rows that are trained on, those that are rehearsed behind the others."""
+        return Joined([self.train, self.rehearsed])
 
     @property
     def lists(self) -> list[Sequence[Record]]:
@@ -64,7 +70,7 @@ def train(
     and why, its logs stay, its checkpoints go, and the error is passed on.
     """
     rows = read_sides(recipe)
-    recipe = recipe.model_copy(update={"task": recipe.task.settled([*rows.train, *rows.rehearsed])})
+    recipe = recipe.model_copy(update={"task": recipe.task.settled(rows.learned)})
     group = processes()
     with locked(folder) if group.is_main_process else nullcontext():
         if group.is_main_process:
@@ -99,7 +105,7 @@ def read_sides(recipe: Recipe) -> Rows:
     """Read the rows before anything is created, so that a faulty file leaves no trace."""
     record = recipe.task.record
     sets = recipe.data.sets(record)
-    train = [row for found in sets for row in found]
+    train: Sequence[Record] = Joined(sets) if len(sets) > 1 else sets[0]
     dev, test = (recipe.data.rows(side, record) for side in SIDES[1:])
     sizes = tuple(map(len, sets)) if len(sets) > 1 else ()
     return Rows(train, dev, test, recipe.data.rehearsed(record), recipe.data.documents(), sizes)
@@ -132,7 +138,6 @@ def _train(
     if group.num_processes > 1 and not task.divisible:
         say(f"{group.num_processes} processes: a row's in-batch negatives are those of its own process")
 
-    trained_on = [*rows.train, *rows.rehearsed]
     course = Course(
         task=task,
         items=items.items,
@@ -140,7 +145,7 @@ def _train(
         method=method,
         fresh=built.fresh,
         seed=recipe.seed,
-        data=fingerprint(records_fingerprint(trained_on), json.dumps(recipe.model_dump(mode="json"))),
+        data=fingerprint(records_fingerprint(rows.learned), json.dumps(recipe.model_dump(mode="json"))),
         log=_log(run, f"training ({task.kind})", progress, heard),
         checkpoints=Checkpoints(run.folder / "checkpoints", say),
         rewind=run.rewind if group.is_main_process else lambda _: None,
@@ -201,7 +206,7 @@ def _silent(_: str) -> None:
     """Say nothing: the leading process says it."""
 
 
-def _score(recipe: Recipe, run: Run, rows: list[Record], *, before: bool, progress: Progress) -> None:
+def _score(recipe: Recipe, run: Run, rows: Sequence[Record], *, before: bool, progress: Progress) -> None:
     """Score the saved model on the test rows, and the base too where `before` and after are asked for."""
     base = of_model(recipe.task, recipe.model, rows, seed=recipe.seed, progress=progress) if before else None
     after = of_model(recipe.task, str(run.folder / "model"), rows, seed=recipe.seed, progress=progress)

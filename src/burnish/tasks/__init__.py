@@ -12,6 +12,7 @@ from burnish.errors import DataError
 from burnish.metrics import Metric
 from burnish.records import Record
 from burnish.retrievers import Progress
+from burnish.sequences import Joined
 from burnish.spec import Part
 
 if TYPE_CHECKING:
@@ -69,9 +70,9 @@ class Task(Part):
         """Whether the loss compares with the model as it was at the start, which must then be remembered."""
         return False
 
-    def joined(self, ours: Sequence[Any], rehearsed: Sequence[Any]) -> list[Any]:
+    def joined(self, ours: Sequence[Any], rehearsed: Sequence[Any]) -> Sequence[Any]:
         """Return the items of the training rows and, behind them, of the rows that are rehearsed beside them."""
-        return [*ours, *rehearsed]
+        return Joined([ours, rehearsed])
 
     @abstractmethod
     def predictions(

@@ -18,7 +18,8 @@ from burnish.metrics import Metric
 from burnish.models.late import PROJECTION, PUNCTUATION, LateEncoder
 from burnish.models.late_folder import LateFormat
 from burnish.models.maxsim import Packed, maxsim
-from burnish.prepare.pair_items import Ids, PairItem, pair_item, passages_of
+from burnish.prepare.pair_items import Ids, PairItem, passages_of
+from burnish.prepare.stored_pairs import PairItems
 from burnish.records import Pair, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
@@ -127,25 +128,18 @@ class Late(Task):
         """Tokenize every different text once, with the model's prefixes before it."""
         late: Any = built.model
         form, encoder = late.format, late.encoder
-        passages = passages_of(rows)
-        queries, cut_queries = encoder.tokenize([form.query(row.query) for row in rows], max_tokens=form.query_tokens)
-        read = [form.passage("", text) for text in passages]
-        tokens, cut_passages = encoder.tokenize(read, max_tokens=form.passage_tokens)
-        empty = {text for text, row in zip(passages, late.passage_rows(tokens), strict=True) if not any(row.compared)}
-        ids = {text: tuple(found) for text, found in zip(passages, tokens, strict=True) if text not in empty}
-        answers: dict[Ids, dict[Ids, None]] = {}  # what answers each query, in any row that asks it
-        for row, query in zip(rows, queries, strict=True):
-            answers.setdefault(tuple(query), {}).update(
-                dict.fromkeys(ids[text] for text in row.positives if text in ids)
-            )
-        found = [
-            pair_item(row, tuple(query), ids, answers[tuple(query)]) for row, query in zip(rows, queries, strict=True)
-        ]
-        items = [item for item in found if item.positives]
+        items = PairItems(
+            rows,
+            queries=lambda texts: encoder.tokenize([*map(form.query, texts)], max_tokens=form.query_tokens)[0],
+            passages=lambda texts: encoder.tokenize(
+                [form.passage("", text) for text in texts], max_tokens=form.passage_tokens
+            )[0],
+            compared=lambda ids: any(late.passage_rows([ids])[0].compared),
+        )
         notes = {
-            "queries cut at the end": cut_queries,
-            "passages cut at the end": cut_passages,
-            "rows left out, whose positives have no token to compare": len(rows) - len(items),
+            "queries cut at the end": items.cut_queries,
+            "passages cut at the end": items.cut_passages,
+            "rows left out, whose positives have no token to compare": items.bare,
         }
         return Encoded(items, {reason: count for reason, count in notes.items() if count})
 

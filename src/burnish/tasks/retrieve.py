@@ -1,6 +1,6 @@
 """Retrieval: queries and their passages close together, in one vector space."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -23,11 +23,11 @@ from burnish.models.sentence_folder import Pooling
 from burnish.models.topk import top_k
 from burnish.models.towers import Towers, load_bi_encoder
 from burnish.prepare.pair_batch import pair_batch
-from burnish.prepare.pair_items import Ids, PairItem, pair_item, passages_of
+from burnish.prepare.pair_items import PairItem, passages_of
+from burnish.prepare.stored_pairs import PairItems
 from burnish.records import Pair, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
-from burnish.text import normal
 
 SHOWN = 100  # ranks that metrics may look at
 
@@ -88,23 +88,20 @@ class Retrieve(Task):
         """
         encoder: Any = built.model
         form = encoder.format
-        passages = passages_of(rows)
-        asked = [form.query(row.query) for row in rows]
-        queries, cut_queries = encoder.queries.tokenize(asked, max_tokens=form.query_tokens)
-        read = [form.passage("", text) for text in passages]
-        tokens, cut_passages = encoder.passages.tokenize(read, max_tokens=form.passage_tokens)
-        ids = {text: tuple(found) for text, found in zip(passages, tokens, strict=True)}
-        answers = _answers(rows, queries, ids)
-        items = [
-            pair_item(row, tuple(query), ids, answers[tuple(query)]) for row, query in zip(rows, queries, strict=True)
-        ]
-        pairs = zip(rows, items, strict=True)
+        items = PairItems(
+            rows,
+            queries=lambda texts: encoder.queries.tokenize(
+                [form.query(text) for text in texts], max_tokens=form.query_tokens
+            )[0],
+            passages=lambda texts: encoder.passages.tokenize(
+                [form.passage("", text) for text in texts], max_tokens=form.passage_tokens
+            )[0],
+            repeated=True,
+        )
         notes = {
-            "queries cut at the end": cut_queries,
-            "passages cut at the end": cut_passages,
-            "negatives left out, since they answer the query by another row or are the query itself": sum(
-                ids[text] in item.known for row, item in pairs for text in row.negatives
-            ),
+            "queries cut at the end": items.cut_queries,
+            "passages cut at the end": items.cut_passages,
+            "negatives left out, since they answer the query by another row or are the query itself": items.answered,
         }
         return Encoded(items, {reason: count for reason, count in notes.items() if count})
 
@@ -184,6 +181,8 @@ class Retrieve(Task):
         Raises:
             DataError: rows lack them; each is named.
         """
+        if isinstance(self.loss, Contrastive):
+            return
         bad = []
         kind = self.loss.kind
         for item in items:
@@ -203,17 +202,3 @@ class Retrieve(Task):
                     "`negatives`, or use contrastive"
                 )
         raise_faults(bad)
-
-
-def _answers(
-    rows: Sequence[Pair], queries: Sequence[Sequence[int]], ids: Mapping[str, Ids]
-) -> dict[Ids, dict[Ids, None]]:
-    """Return what answers each query, in any row that asks it, and the passages that say the same as the query."""
-    same: dict[str, list[Ids]] = {}
-    for text, tokens in ids.items():
-        same.setdefault(normal(text), []).append(tokens)
-    found: dict[Ids, dict[Ids, None]] = {}
-    for row, query in zip(rows, queries, strict=True):
-        right = found.setdefault(tuple(query), {})
-        right.update(dict.fromkeys([*(ids[text] for text in row.positives), *same.get(normal(row.query), ())]))
-    return found

@@ -8,6 +8,8 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from burnish.sequences import Joined, StoredItems
+from burnish.tasks import Item
 from burnish.train.mixing import Sets
 
 WINDOW = 32  # steps whose rows are sorted by length together: little padding, yet well shuffled
@@ -109,6 +111,15 @@ class Plan:
             np.random.Generator(np.random.PCG64([self.seed, number, 1])).permutation(self.rehearsed).tolist()
         )
         return order
+
+
+def token_counts(items: Sequence[Item]) -> tuple[int, ...]:
+    """Return the tokens of each item; stored items are not read for it."""
+    if isinstance(items, StoredItems):
+        return tuple(items.tokens)
+    if isinstance(items, Joined):
+        return tuple(tokens for part in items.parts for tokens in token_counts(part))
+    return tuple(item.tokens for item in items)
 
 
 def step_count(rows: int, *, batch: int, epochs: float) -> int:

@@ -22,7 +22,7 @@ from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32
 from burnish.models.start import remember_start
 from burnish.tasks import Item, Task
-from burnish.train.batches import Plan, evaluation_steps
+from burnish.train.batches import Plan, evaluation_steps, token_counts
 from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints, State
 from burnish.train.fused import fuse
@@ -97,7 +97,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     optimizer = build_optimizer(weights.names, weights.masters, training, course.method, fresh=course.fresh)
     if course.task.looks_back:
         remember_start(model)
-    tokens = tuple(item.tokens for item in course.items)
+    tokens = token_counts(course.items)
     plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share, course.sets)
     steps, state = plan.steps, _resume(course, weights, optimizer)
     starts, reason = start_shares(weights.names, course.method, fresh=course.fresh), ""
