@@ -30,4 +30,4 @@ def test_the_pages_python_runs(
 
 def test_the_pages_retrievers_can_be_read() -> None:
     lines = [line for block in blocks("yaml") for line in block.splitlines()]
-    assert [Retriever.read(yaml.safe_load(line)["retriever"]).kind for line in lines] == ["dense"] * 4 + ["hybrid"]
+    assert [Retriever.read(yaml.safe_load(line)["retriever"]).kind for line in lines] == ["dense"] * 5 + ["hybrid"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from burnish.models.approximate import Approximate
+from burnish.models.matryoshka import shortened
 from burnish.models.quantize import Binary, Int8, rescored
 from burnish.models.store import StoredRows
 from burnish.models.topk import top_k
@@ -55,6 +56,21 @@ class Rescored:
         """Return the k best of each query's candidates; of equal scores the later row comes first."""
         rows = self.candidates.nearest(queries, min(k * self.times, self.vectors.shape[0]))
         return rescored(queries, self.vectors, rows, k)
+
+
+@dataclass(frozen=True, slots=True)
+class ByWhole:
+    """A search by the first numbers of the vectors, its hits scored by whole ones: what the exact search compares."""
+
+    nearest: Nearest
+    dimensions: int
+    vectors: StoredRows
+
+    def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Return the k rows that the search finds for whole queries, and the scores of their whole vectors."""
+        _, rows = self.nearest.search(shortened(queries, self.dimensions), k)
+        scores = (self.vectors.at(rows.clamp_min(0)) * queries[:, None]).sum(dim=2)
+        return scores.masked_fill(rows < 0, -torch.inf), rows
 
 
 def nearest(

@@ -11,6 +11,7 @@ from burnish.losses.contrastive import Contrastive
 from burnish.losses.distill import Distill
 from burnish.losses.margin_mse import MarginMse
 from burnish.losses.triplet import Triplet
+from burnish.models.matryoshka import shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,27 @@ class PairBatch:
 
 
 def pair_loss(
-    loss: Loss, queries: Tensor, passages: Tensor, batch: PairBatch, *, scale: Tensor | None = None
+    loss: Loss,
+    queries: Tensor,
+    passages: Tensor,
+    batch: PairBatch,
+    *,
+    dimensions: Sequence[int] = (),
+    scale: Tensor | None = None,
 ) -> Tensor:
     """Return the loss, contrastive, triplet, margin_mse or distill, summed over the batch's queries.
 
     queries: (queries, width), passages: (passages, width), of unit length. scale: 1/τ, where it is learned.
+    dimensions: the mean of the loss over the whole vectors and these first numbers of them, each made unit length again
+    (Kusupati et al. 2022, arXiv 2205.13147, who add them up with equal weights: so many times as much).
     """
+    widths = dict.fromkeys((*dimensions, queries.shape[1]))
+    parts = [_loss(loss, shortened(queries, width), shortened(passages, width), batch, scale) for width in widths]
+    return torch.stack(parts).mean()
+
+
+def _loss(loss: Loss, queries: Tensor, passages: Tensor, batch: PairBatch, scale: Tensor | None) -> Tensor:
+    """Return the loss of vectors of one width, summed over the batch's queries."""
     device = queries.device
     candidates_rc, positive_rc = batch.candidates_rc.to(device), batch.positive_rc.to(device)
     negative_rc, teacher_rc = batch.negative_rc.to(device), batch.teacher_rc.to(device)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from uuid import uuid4
@@ -13,14 +13,19 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional
 
 from burnish.errors import DataError
 from burnish.models.vectors import NAME, VectorFile
 from burnish.text import KEY
 
+
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """Some vectors of a store, in an order of their own; they are read from the disk when they are asked for."""
+    """Some vectors of a store, in an order of their own; they are read from the disk when they are asked for.
+
+    shape: where its width is less than the files', of each vector the first numbers are read, made unit length again.
+    """
 
     files: tuple[VectorFile, ...]
     firsts: NDArray[np.int64]  # place of each file's first vector among those of all files
@@ -31,6 +36,10 @@ class StoredRows:
     def dtype(self) -> torch.dtype:
         """Vectors are stored in fp32."""
         return torch.float32
+
+    def shortened(self, dimensions: int) -> "StoredRows":
+        """Return the same rows, cut to their first numbers when they are read, and made unit length again."""
+        return replace(self, shape=torch.Size((self.shape[0], dimensions)))
 
     def __getitem__(self, rows: slice) -> Tensor:
         """Return the rows between two places as a matrix."""
@@ -46,8 +55,10 @@ class StoredRows:
         for number in np.unique(holders):
             file, here = self.files[number], holders == number
             mapped = np.memmap(file.path, np.float32, "r", offset=file.start, shape=tuple(file.shape))
-            found[here] = mapped[places[here] - self.firsts[number]]
-        return torch.from_numpy(found)
+            found[here] = mapped[places[here] - self.firsts[number], : self.shape[1]]
+        vectors = torch.from_numpy(found)
+        cut = any(file.shape[1] > self.shape[1] for file in self.files)
+        return functional.normalize(vectors, dim=-1) if cut else vectors
 
 
 class VectorStore:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from burnish.errors import DataError, ModelError, RecipeError, near_miss
 from burnish.models.approximate import is_installed
-from burnish.models.nearest import FIRST, SAMPLE, Coding, Index, Nearest, missed, nearest, sampled
+from burnish.models.matryoshka import require_dimensions, shortened
+from burnish.models.nearest import FIRST, SAMPLE, ByWhole, Coding, Index, Nearest, missed, nearest, sampled
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.models.store import StoredRows, VectorStore
 from burnish.models.towers import BiEncoder, load_bi_encoder
@@ -32,6 +33,7 @@ class Dense(Retriever):
     format: TextFormat | None = None  # None: the model's own
     vectors: Coding = "fp32"  # what is searched; the first hits are put into order by fp32 whatever it is
     rescore: int = Field(default=4, ge=1)  # times as many candidates as hits: of int8, binary and approximate search
+    dimensions: int | None = Field(default=None, ge=1)  # the first numbers of each vector are searched; None: all
     index: Literal["auto", "exact", "hnsw", "ivf"] = "auto"  # auto: exact up to 250,000 passages, hnsw beyond
 
     @model_validator(mode="after")
@@ -44,7 +46,11 @@ class Dense(Retriever):
         return self
 
     def build(self, chunks: Sequence[Chunk], *, cache: Path, progress: Progress) -> Searcher:
-        """Encode the chunks whose vectors the cache does not hold: it keeps them by model and by text."""
+        """Encode the chunks whose vectors the cache does not hold: it keeps them whole, by model and by text.
+
+        Raises:
+            ModelError: the model's vectors have fewer dimensions than are to be searched.
+        """
         encoder = _loaded(self, progress)
         store = VectorStore(cache / encoder.passages.fingerprint(), width=encoder.width)
         _encode(encoder, store, chunks, progress)
@@ -73,7 +79,8 @@ class DenseIndex:
         """Open the index that stands in a folder, or begin one.
 
         Raises:
-            ModelError: it was made with another model, or with another way of reading texts.
+            ModelError: it was made with another model, or with another way of reading texts, or its vectors have
+                fewer dimensions than are to be searched.
         """
         encoder = _loaded(dense, progress)
         mine = {"model": dense.model, "fingerprint": encoder.passages.fingerprint()}
@@ -150,8 +157,9 @@ class _DenseSearcher:
 
     notes: dict[str, int]
     encoder: BiEncoder
-    vectors: StoredRows
+    vectors: StoredRows  # whole
     nearest: Nearest
+    dimensions: int  # that are searched
     ids: dict[bytes, list[str]]  # by the key of their text, in the order of the rows
     checks: str  # what the search is called where it may miss something
     checked: bool = False  # with questions
@@ -166,9 +174,9 @@ class _DenseSearcher:
         asked = [form.query(text) for text in questions]
         queries, _ = self.encoder.queries.encode(asked, max_tokens=form.query_tokens)
         if self.checks and not self.checked and len(questions) >= ENOUGH:
-            self.notes |= _missed(self.checks, self.nearest, self.vectors, queries[:SAMPLE], "questions")
+            self.notes |= _missed(self, queries[:SAMPLE], "questions")
             self.checked = True
-        scores, rows = self.nearest.search(queries, k)
+        scores, rows = self.nearest.search(shortened(queries, self.dimensions), k)
         return [self._hits(best, found, k) for best, found in zip(scores.tolist(), rows.tolist(), strict=True)]
 
     def _hits(self, scores: list[float], rows: list[int], k: int) -> list[Hit]:
@@ -181,6 +189,7 @@ def _loaded(dense: Dense, progress: Progress) -> BiEncoder:
     progress("loading the encoder", 0, 1)
     encoder = load_bi_encoder(dense.model, dtype=chosen_dtype())
     encoder.read_by(dense.format or encoder.format)
+    require_dimensions([dense.dimensions] if dense.dimensions else [], encoder.width, dense.model)
     return encoder
 
 
@@ -196,11 +205,16 @@ def _searcher(
     vectors = store.rows(keys)
     if (index, dense.vectors) != ("exact", "fp32"):
         progress(f"indexing ({index}, {dense.vectors})", 0, len(keys))
-    found = nearest(vectors, keys, coding=dense.vectors, index=index, times=dense.rescore, folder=store.folder)
-    checks = f"{index if index != 'exact' else ''} {dense.vectors} (rescore {dense.rescore})".strip()
-    exact = not keys or (index, dense.vectors) == ("exact", "fp32")
+    width = dense.dimensions or encoder.width
+    folder = store.folder if width == encoder.width else store.folder / f"first-{width}"
+    found = nearest(
+        vectors.shortened(width), keys, coding=dense.vectors, index=index, times=dense.rescore, folder=folder
+    )
+    checks = [f"the first {width} of {encoder.width} dimensions"] if width < encoder.width else []
+    if (index, dense.vectors) != ("exact", "fp32"):
+        checks.append(f"{index if index != 'exact' else ''} {dense.vectors} (rescore {dense.rescore})".strip())
     notes = {reason: count for reason, count in notes.items() if count}
-    return _DenseSearcher(notes, encoder, vectors, found, ids, "" if exact else checks)
+    return _DenseSearcher(notes, encoder, vectors, found, width, ids, ", ".join(checks) if keys else "")
 
 
 def _check(searcher: _DenseSearcher, folder: Path, progress: Progress) -> None:
@@ -210,8 +224,7 @@ def _check(searcher: _DenseSearcher, folder: Path, progress: Progress) -> None:
     kept = folder / "checked" / f"{fingerprint(searcher.checks, *(key.hex() for key in searcher.ids))}.json"
     if not kept.is_file():
         progress(f"checking {searcher.checks} against exact search", 0, 1)
-        vectors = searcher.vectors
-        write_json(kept, _missed(searcher.checks, searcher.nearest, vectors, sampled(vectors), "passages"))
+        write_json(kept, _missed(searcher, sampled(searcher.vectors), "passages"))
     searcher.notes |= read_json(kept)
 
 
@@ -224,10 +237,14 @@ def _chosen(dense: Dense, passages: int) -> tuple[Index, bool]:
     return ("hnsw", False) if is_installed() else ("exact", True)
 
 
-def _missed(name: str, search: Nearest, vectors: StoredRows, queries: Tensor, what: str) -> dict[str, int]:
-    """Return a note of what a search misses of the exact one's first hits."""
+def _missed(searcher: _DenseSearcher, queries: Tensor, what: str) -> dict[str, int]:
+    """Return a note of what a search misses of the first hits of the exact one by whole vectors."""
+    search, vectors = searcher.nearest, searcher.vectors
+    if searcher.dimensions < vectors.shape[1]:
+        search = ByWhole(search, searcher.dimensions, vectors)
     count, of = missed(search, vectors, queries)
-    return {f"nearest passages missed by {name}, of {of} (the first {FIRST} of each of {len(queries)} {what})": count}
+    first = f"the first {FIRST} of each of {len(queries)} {what}"
+    return {f"nearest passages missed by {searcher.checks}, of {of} ({first})": count}
 
 
 def _encode(encoder: BiEncoder, store: VectorStore, chunks: Sequence[Chunk], progress: Progress) -> None:

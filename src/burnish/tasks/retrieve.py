@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -18,6 +18,7 @@ from burnish.losses.triplet import Triplet
 from burnish.metrics import Metric
 from burnish.models.cached import cached_vectors
 from burnish.models.encode import Encoder, tokens_at_once
+from burnish.models.matryoshka import require_dimensions
 from burnish.models.pair_loss import PairBatch, pair_loss
 from burnish.models.sentence_folder import Pooling
 from burnish.models.topk import top_k
@@ -46,6 +47,7 @@ class Retrieve(Task):
     query_tokens: int = 64
     passage_tokens: int = 128
     pooling: Pooling | None = None  # saved with the model; None: the model's own, the mean for a plain transformer
+    dimensions: tuple[Annotated[int, Field(ge=1)], ...] = ()  # first numbers of the vectors that are to do alone, too
     two_towers: bool = False  # an encoder of queries and one of passages, begun alike; a model that has two keeps them
     pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
 
@@ -62,16 +64,33 @@ class Retrieve(Task):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_dimensions(self) -> Self:
+        """Check that no number of dimensions stands twice.
+
+        Raises:
+            RecipeError: one does, which would count twice.
+        """
+        twice = [count for count in {*self.dimensions} if self.dimensions.count(count) > 1]
+        if twice:
+            raise RecipeError(f"dimensions: {min(twice)} stands twice in {', '.join(map(str, self.dimensions))}")
+        return self
+
     @property
     def divisible(self) -> bool:  # type: ignore[override]
         """Whether a batch may be cut: not where a query's negatives are the passages of the whole batch."""
         return not isinstance(self.loss, Contrastive)
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
-        """Load the encoder, or the one of queries and that of passages; a learned temperature is a new parameter."""
+        """Load the encoder, or the one of queries and that of passages; a learned temperature is a new parameter.
+
+        Raises:
+            ModelError: its vectors have fewer numbers than are to do alone.
+        """
         encoder = load_bi_encoder(model, dtype=torch.float32)
         if self.two_towers and isinstance(encoder, Encoder):
             encoder = Towers.beginning_as(encoder)
+        require_dimensions(self.dimensions, encoder.width, model)
         own = self.model_dump(include={"query_prefix", "passage_prefix", "query_tokens", "passage_tokens"})
         said = {name: value for name, value in own.items() if value is not None}
         encoder.read_by(encoder.format.model_copy(update=said))
@@ -124,7 +143,8 @@ class Retrieve(Task):
         queries, passages = cached_vectors(
             sides, pass_tokens=self.pass_tokens, at_once=tokens_at_once(model), device=device
         )
-        return pair_loss(self.loss, queries, passages, batch, scale=learned_scale(model))
+        scale = learned_scale(model)
+        return pair_loss(self.loss, queries, passages, batch, dimensions=self.dimensions, scale=scale)
 
     def audit(self, items: Sequence[PairItem], built: Built) -> list[str]:
         """Show one query, its first positive and its first negative as the towers read them, and a teacher's scores.
