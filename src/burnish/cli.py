@@ -46,7 +46,7 @@ def demo(run: RunFolder = None, overrides: Overrides = None) -> None:
 def ladder(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None) -> None:
     """Climb a ladder: the same held-out questions, rung by rung; ends with a table and report.html."""
     from burnish.recipe import Ladder, read_recipe
-    from burnish.terminal import Screen, ladder_table
+    from burnish.terminal import Screen, ladder_table, ladder_words
 
     settings = read_recipe(recipe, Ladder, overrides or [])
     folder = run or Path("runs") / settings.name
@@ -55,7 +55,7 @@ def ladder(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = Non
 
         found = climb(settings, folder, say=screen.say, progress=screen.progress)
     screen.show(ladder_table(found))
-    screen.show(found["verdict"])
+    screen.show(ladder_words(found))
     screen.show(f"{folder / 'report.html'} · {folder / 'ladder.json'}")
 
 

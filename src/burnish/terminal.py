@@ -1,11 +1,11 @@
 """What a person sees in the terminal: progress with time left, a line for what happened, tables at the end."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -96,8 +96,8 @@ def ladder_table(ladder: Mapping[str, Any]) -> Table:
     return table
 
 
-def evaluation_table(found: Mapping[str, Any]) -> Table:
-    """Return an evaluation as a table: every metric with its interval, and against what it was compared with."""
+def evaluation_table(found: Mapping[str, Any]) -> Group:
+    """Return an evaluation as a table, every metric with its interval, and what a comparison says in words below it."""
     table = Table(title=Text(f"{found['data']}: {found['n']} rows"), title_justify="left")
     for heading in ("metric", "value", *(["before", "gain", "p"] if found.get("gain") else [])):
         table.add_column(heading)
@@ -109,7 +109,17 @@ def evaluation_table(found: Mapping[str, Any]) -> Table:
             cells += [_bounded(found["before"][label]), f"{gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"]
             cells += [f"{gain['p']:.4f}"]
         table.add_row(*map(Text, cells))
-    return table
+    return Group(table, *map(Text, [found["verdict"]] * ("verdict" in found) + _advice_lines(found.get("advice", ()))))
+
+
+def ladder_words(ladder: Mapping[str, Any]) -> str:
+    """Return what the ladder says of its rungs, and what may help where one was not better."""
+    return "\n".join([ladder["verdict"], *_advice_lines(ladder["advice"])])
+
+
+def _advice_lines(advice: Sequence[str]) -> list[str]:
+    """Return what may help, a line each."""
+    return ["What may help:", *(f"  {line}" for line in advice)] if advice else []
 
 
 def methods_table(found: Mapping[str, Any]) -> Table:

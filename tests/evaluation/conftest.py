@@ -75,8 +75,8 @@ def ladder() -> dict[str, Any]:
         "verdict": (
             "LoRA fine-tuned, best retriever pays: +0.413 exact match against zero-shot, best retriever "
             "[+0.384, +0.443]. dense, fine-tuned with mined hard negatives pays: +0.112 nDCG@10 against off-the-shelf "
-            "dense [+0.083, +0.142]. No difference beyond chance: hybrid: BM25 and fine-tuned dense over dense, "
-            "fine-tuned with mined hard negatives."
+            "dense [+0.083, +0.142]. Not better by more than chance explains: hybrid: BM25 and fine-tuned dense over "
+            "dense, fine-tuned with mined hard negatives."
         ),
         "main": {"retrieval": "nDCG@10", "answer": "exact match"},
         "device": "CPU, 2 cores, bf16",

@@ -93,6 +93,7 @@ class Ladder(Written):
     name: Text
     rungs: tuple[Rung, ...]
     verdict: Text
+    advice: tuple[Text, ...] = ()  # what may help where a rung was not better than another
     main: dict[Kind, Text]  # the metric that the rungs of a kind are compared on
     device: Text
     versions: dict[Text, Text]

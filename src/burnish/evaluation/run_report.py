@@ -18,6 +18,8 @@ from burnish.evaluation.folder import DevLine, LossLine, Training
 from burnish.evaluation.report import STYLE, probability, signed
 from burnish.run import Run, read_json, write_text
 
+GENERAL = "general"  # the evaluation that tells what was forgotten
+
 
 def write_run_report(folder: Path) -> Path:
     """Write `report.html` into the folder of a finished training run and return its path.
@@ -42,8 +44,9 @@ def write_run_report(folder: Path) -> Path:
     evaluations = [
         (path.stem, found)
         for path in sorted((folder / "evaluation").glob("*.json"))
-        if "scores" in (found := read_json(path))
+        if path.stem != GENERAL and "scores" in (found := read_json(path))
     ]
+    general = read_json(told) if (told := folder / "evaluation" / f"{GENERAL}.json").is_file() else {}
     page = (
         _environment()
         .from_string(_source("run_report.html"))
@@ -58,7 +61,8 @@ def write_run_report(folder: Path) -> Path:
             course=course_words(training, manifest["stopped_early"]),
             manifest=manifest,
             seconds=sum(line["seconds"] for line in run.lines("clock.jsonl")),
-            evaluations=[(name.capitalize(), {"gain": None, **found}) for name, found in evaluations],
+            evaluations=[(name.capitalize(), {"gain": None, "advice": (), **found}) for name, found in evaluations],
+            general={"sentence": "", "scores": {}, "gain": None, **general},
             picture=Markup(plots.training_panel(training)) if training.log else "",
             recipe=recipe,
         )
@@ -77,7 +81,8 @@ def headline(evaluations: Sequence[tuple[str, Mapping[str, Any]]], task: str) ->
     if found.get("gain"):
         gain = found["gain"][label]
         text += f", {signed(gain['difference'])} against {found['against']} (p {probability(gain['p'])})"
-    return text + "."
+    unsure = {"not better": ": not better by more than chance explains", "worse": ": worse"}
+    return text + unsure.get(found.get("outcome", ""), "") + "."
 
 
 def course_words(training: Training, stopped_early: str) -> str:

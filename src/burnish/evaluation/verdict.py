@@ -47,9 +47,16 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     told = [_said(row) for row in sorted(rows, key=lambda row: -row["difference"]) if row["p"] < LIKELY]
     unsure = [f"{row['rung']} over {row['name']}" for row in rows if row["p"] >= LIKELY]
     if not told:
-        return "No rung differs from its comparison by more than chance explains on these questions."
-    tail = f" No difference beyond chance: {'; '.join(unsure)}." if unsure else ""
+        return (
+            "No rung is better than its comparison by more than chance explains on these questions, and none is worse."
+        )
+    tail = f" Not better by more than chance explains: {'; '.join(unsure)}." if unsure else ""
     return " ".join(told) + tail
+
+
+def all_better(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether every compared rung is better than the other by more than chance explains."""
+    return all(row["difference"] > 0 and row["p"] < LIKELY for row in rows)
 
 
 def _said(row: Mapping[str, Any]) -> str:

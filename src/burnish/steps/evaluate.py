@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from burnish.errors import DataError, RunError
+from burnish.evaluation.outcome import outcome, sentence
 from burnish.evaluation.task import Evaluated, differences, prediction_lines
 from burnish.evaluation.task import evaluate as score
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
@@ -15,6 +16,7 @@ from burnish.recipe import Recipe, read_recipe
 from burnish.records import Record
 from burnish.retrievers import Progress
 from burnish.run import Run, write_json, write_text
+from burnish.steps.advice import advice
 from burnish.tasks import Task
 
 
@@ -69,11 +71,19 @@ def write_evaluation(
 ) -> dict[str, Any]:
     """Write `evaluation/NAME.json` and `NAME.predictions.jsonl` into the run; return what the first holds.
 
-    The run's own scores are `scores`, those of what it is held against `before`, the paired differences `gain`.
+    The run's own scores are `scores`, those of what it is held against `before`, the paired differences `gain`. What
+    the first metric says is put into words (`outcome`, `verdict`); where that is not better, `advice` says what may
+    help.
     """
     found: dict[str, Any] = {**extra, "n": len(rows), "seed": seed, "scores": ours.scores}
     if theirs is not None:
         found |= {"before": theirs.scores, "gain": differences(task, ours, theirs, rows, seed=seed)}
+        metric = task.metrics[0]
+        gain = found["gain"][metric.label]
+        said = outcome(gain, higher_is_better=metric.higher_is_better)
+        found |= {"outcome": said, "verdict": sentence(metric.label, gain, said, than=str(extra["against"]))}
+        if said != "better":
+            found["advice"] = advice(read_recipe(run.folder / "recipe.yaml", Recipe), run.folder)
     lines = prediction_lines(ours, rows)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     write_text(run.folder / "evaluation" / f"{name}.predictions.jsonl", text)

@@ -8,7 +8,7 @@ from typing import Any
 from burnish.errors import RunError
 from burnish.evaluation.measure import Measured, quadrants
 from burnish.evaluation.report import write_report
-from burnish.evaluation.verdict import comparisons, rung_scores, verdict
+from burnish.evaluation.verdict import all_better, comparisons, rung_scores, verdict
 from burnish.prepare.corpus import Prepared, prepare
 from burnish.prepare.folder import open_prepared, save
 from burnish.prepare.synthesize import sample
@@ -16,6 +16,7 @@ from burnish.recipe import Ladder, to_yaml
 from burnish.records import Question
 from burnish.retrievers import Progress
 from burnish.run import locked, read_json, versions, write_json, write_text
+from burnish.steps.advice import ladder_advice
 from burnish.steps.climb import Climb
 from burnish.steps.samples import write_samples
 from burnish.steps.train import Say
@@ -88,6 +89,7 @@ def _told(recipe: Ladder, climb: Climb, measured: dict[str, Measured]) -> dict[s
     further = [pair for pair in recipe.compare if pair not in steps]
     rows = comparisons([*steps, *further], measured, seed=recipe.seed)
     versus = {row["rung"]: row for row in rows[: len(steps)]}
+    compared = [row for row in rows if (row["rung"], row["name"]) in (recipe.compare or steps)]
     rungs = [
         {
             "name": name,
@@ -103,7 +105,8 @@ def _told(recipe: Ladder, climb: Climb, measured: dict[str, Measured]) -> dict[s
         "name": recipe.name,
         "rungs": rungs,
         "comparisons": rows,
-        "verdict": verdict([row for row in rows if (row["rung"], row["name"]) in (recipe.compare or steps)]),
+        "verdict": verdict(compared),
+        "advice": [] if all_better(compared) else ladder_advice(recipe),
         "main": {"retrieval": recipe.retrieval_metrics[0].label, "answer": recipe.answer_metrics[0].label},
         "best_retriever": climb.best_name,
         "device": climb.device,
