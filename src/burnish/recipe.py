@@ -19,7 +19,7 @@ from burnish.records import Document, Pair, Record
 from burnish.retrievers import Retriever
 from burnish.sequences import Joined
 from burnish.spec import Spec, faults
-from burnish.tables import read_rows
+from burnish.tables import columns_of, read_rows
 from burnish.tasks import Task
 from burnish.train.mixing import Sets
 from burnish.train.settings import Training
@@ -69,8 +69,7 @@ class Mixture(Spec):
     """
 
     sets: tuple[Weighted, ...] = Field(min_length=2)
-    # One set a step keeps in-batch negatives hard: those of another set are often told apart by their kind alone.
-    step_of: Literal["one_set", "all_sets"] = "one_set"
+    step_of: Literal["one_set", "all_sets"] = "one_set"  # negatives of another set are easy: told apart by their kind
 
     @model_validator(mode="before")
     @classmethod
@@ -102,7 +101,7 @@ class Files(Spec):
     train: str | Mixture
     dev: str | None = None
     test: str | None = None  # never seen in training: scored with intervals at its end
-    general: str | None = None  # a table with a column `text`: read before and after, to see what was forgotten
+    general: str | None = None  # texts, or pairs of another domain: scored before and after, to see what was forgotten
     rehearsal: Rehearsal | None = None
     columns: dict[str, str] = Field(default_factory=dict)  # field of the task's record → column of the table
 
@@ -155,13 +154,19 @@ class Files(Spec):
         """
         return self.rows_at(self.rehearsal.file, "train", record) if self.rehearsal else []
 
-    def documents(self) -> Sequence[Document]:
-        """Return the general texts, if the recipe names any.
+    def general_rows(self, record: type[Record]) -> Sequence[Record]:
+        """Return what tells of forgetting, if any: documents of a column `text`, or pairs for tasks of pairs.
+
+        Pairs stand in a BEIR folder (its test judgements are read), or in a table without such a column.
 
         Raises:
             DataError: the table is missing or has faults; all of them are listed.
         """
-        return read_rows(self.general, Document, {"text": "text"}) if self.general else []
+        if not self.general:
+            return []
+        if record is Pair and (is_beir(self.general) or "text" not in columns_of(self.general)):
+            return self.rows_at(self.general, "test", record)
+        return read_rows(self.general, Document, {"text": "text"})
 
 
 class Recipe(Spec):

@@ -48,11 +48,8 @@ def read_rows(
                 f"columns: a {record.__name__} has no field {field!r}.{near_miss(field, record.model_fields)} "
                 f"It has: {', '.join(record.model_fields)}"
             )
-    if str(path).startswith(data_hub.PREFIX):
-        files = data_hub.fetch_split(str(path))
-        name = data_hub.split_name(str(path))[1]
-    else:
-        files, name = [Path(path)], Path(path).stem
+    files = _files(path)
+    name = data_hub.split_name(str(path))[1] if str(path).startswith(data_hub.PREFIX) else Path(path).stem
     rows: list[R] | RowsOnDisk[R] = RowsOnDisk(record) if is_large(files) else []
     pairs = issubclass(record, Pair)
     jsonl = files[0].suffix.lower() == ".jsonl" and len(files) == 1 and files[0].is_file()
@@ -70,6 +67,20 @@ def read_rows(
         _read_into(rows, found.rows, record, places, name, bad)
     raise_faults(bad)
     return rows
+
+
+def columns_of(path: str | Path) -> tuple[str, ...]:
+    """Return the columns of a table, in the order in which they first come.
+
+    Raises:
+        DataError: the table is missing, or cannot be read at all.
+    """
+    return joined([read_table(file, []) for file in _files(path)]).columns
+
+
+def _files(path: str | Path) -> list[Path]:
+    """Return the files that a table stands in."""
+    return data_hub.fetch_split(str(path)) if str(path).startswith(data_hub.PREFIX) else [Path(path)]
 
 
 def _places(

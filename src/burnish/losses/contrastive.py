@@ -147,6 +147,11 @@ def learn_scale(module: nn.Module, temperature: float) -> tuple[str, ...]:
     return (_SCALE,)
 
 
+def is_scale_alone(fresh: Sequence[str]) -> bool:
+    """Tell whether nothing is new in a model but a temperature, which changes no ranking."""
+    return {*fresh} <= {_SCALE}
+
+
 def learned_scale(module: nn.Module) -> Tensor | None:
     """Return 1/τ where it is a parameter of the module; a method may have wrapped it."""
     named = module.named_parameters()

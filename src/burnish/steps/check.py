@@ -22,9 +22,10 @@ def check(path: Path, overrides: Sequence[str]) -> list[str]:
     sets = recipe.data.sets(recipe.task.record)
     rows = Joined(sets)
     dev, test = (recipe.data.rows(side, recipe.task.record) for side in SIDES[1:])
-    rehearsed, general = recipe.data.rehearsed(recipe.task.record), recipe.data.documents()
+    rehearsed, general = recipe.data.rehearsed(recipe.task.record), recipe.data.general_rows(recipe.task.record)
+    kind = "pairs" if any(isinstance(row, Pair) for row in general[:1]) else "texts"
     counted = f"rows: {len(rows)} to train on, {len(dev)} to score while training, {len(test)} to test on"
-    beside = [f"{len(rehearsed)} to rehearse"] * bool(rehearsed) + [f"{len(general)} general texts"] * bool(general)
+    beside = [f"{len(rehearsed)} to rehearse"] * bool(rehearsed) + [f"{len(general)} general {kind}"] * bool(general)
     sizes = [len(found) for found in sets] if len(sets) > 1 else []
     settled = recipe.model_copy(update={"task": recipe.task.settled(Joined([rows, rehearsed]))})
     spread = [

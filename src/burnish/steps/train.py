@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import torch
 
 from burnish.errors import RunError
-from burnish.evaluation.forgetting import require_general
+from burnish.losses.contrastive import is_scale_alone
 from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
-from burnish.records import Document, Record, records_fingerprint
+from burnish.records import Record, records_fingerprint
 from burnish.retrievers import Progress
 from burnish.run import Run, locked, new_folder, write_json
 from burnish.sequences import Joined
 from burnish.steps.evaluate import of_model, write_evaluation
-from burnish.steps.general import general
+from burnish.steps.general import general, require_general
 from burnish.steps.items import training_items
 from burnish.tasks import Built
 from burnish.text import fingerprint
@@ -40,7 +40,7 @@ class Rows(NamedTuple):
     dev: Sequence[Record]
     test: Sequence[Record]
     rehearsed: Sequence[Record]
-    general: Sequence[Document]
+    general: Sequence[Record]
     sizes: tuple[int, ...] = ()  # of the training rows' sets, where there are several
 
     @property
@@ -108,7 +108,7 @@ def read_sides(recipe: Recipe) -> Rows:
     train: Sequence[Record] = Joined(sets) if len(sets) > 1 else sets[0]
     dev, test = (recipe.data.rows(side, record) for side in SIDES[1:])
     sizes = tuple(map(len, sets)) if len(sets) > 1 else ()
-    return Rows(train, dev, test, recipe.data.rehearsed(record), recipe.data.documents(), sizes)
+    return Rows(train, dev, test, recipe.data.rehearsed(record), recipe.data.general_rows(record), sizes)
 
 
 def _train(
@@ -133,6 +133,7 @@ def _train(
     items = training_items(recipe, rows.train, rows.rehearsed, built, say=say, sizes=rows.sizes)
     if rows.general:
         require_general(task, built, rows.general)
+    comparable = is_scale_alone(built.fresh)
     for reason, count in task.encode(rows.dev, built).notes.items() if rows.dev else ():
         say(f"dev rows, {reason}: {count}")
     if group.num_processes > 1 and not task.divisible:
@@ -160,9 +161,9 @@ def _train(
     if group.is_main_process:
         _save(run, task, model, built)
         if rows.test:
-            _score(recipe, run, rows.test, before=before and not built.fresh, progress=progress)
+            _score(recipe, run, rows.test, before=before and comparable, progress=progress)
         if rows.general:
-            say(general(recipe, run, rows.general, progress=progress))
+            say(general(recipe, run, rows.general, before=comparable, progress=progress))
         course.checkpoints.clear()
         run.finish(trainable=trainable, parameters=parameters, notes=items.notes, **_facts(outcome))
     group.wait_for_everyone()
