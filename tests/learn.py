@@ -10,6 +10,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
 import tiny
+from burnish.methods import Method
 from burnish.methods.full import Full
 from burnish.models.load import load_tokenizer
 from burnish.tasks import Built, Task
@@ -20,8 +21,25 @@ from burnish.train.settings import Training
 
 def learn(task: Task, built: Built, rows: Sequence[Any], folder: Path, *, steps: int, rate: float) -> list[float]:
     """Train every weight on all rows at once, and return the loss of each step."""
-    Full().apply(built.model)
+    method = Full(learning_rate=rate)
     items = task.encode(rows, built).items
+    model = method.apply(built.model)
+    return fit_items(task, model, items, folder, method=method, fresh=built.fresh, epochs=steps, head_rate=rate)
+
+
+def fit_items(
+    task: Task,
+    model: nn.Module,
+    items: Sequence[Any],
+    folder: Path,
+    *,
+    method: Method,
+    fresh: tuple[str, ...],
+    epochs: int,
+    batch: int | None = None,
+    head_rate: float | None = None,
+) -> list[float]:
+    """Train a model that a method is on, and return the loss of each step; a batch is all items, if not said."""
     losses: list[float] = []
 
     def log(name: str, line: Any) -> None:
@@ -29,28 +47,28 @@ def learn(task: Task, built: Built, rows: Sequence[Any], folder: Path, *, steps:
             losses.append(line["loss"])
 
     training = Training(
-        epochs=steps,
-        batch=len(items),
+        epochs=epochs,
+        batch=batch or len(items),
         precision="fp32",
         evaluations=0,
         dropout=0.0,
         weight_decay=0.0,
-        head_learning_rate=rate,
+        head_learning_rate=head_rate,
         checkpoint_every=0,
     )
     course = Course(
         task=task,
         items=items,
         training=training,
-        method=Full(learning_rate=rate),
-        fresh=built.fresh,
+        method=method,
+        fresh=fresh,
         seed=0,
         data="rows",
         log=log,
         checkpoints=Checkpoints(folder / "checkpoints", losses.append),  # type: ignore[arg-type]
         rewind=lambda _: None,
     )
-    fit(built.model, course)
+    fit(model, course)
     return losses
 
 

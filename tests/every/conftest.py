@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from every.cells import Cell, Trained, make_backbones, train_cell
+from every.backbones import make_backbones
+from every.cells import Cell, Trained, train_cell
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,6 @@ def trained(backbones: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 
     @cache
     def train(cell: Cell) -> Trained:
-        return train_cell(cell, backbones[cell.backbone], folder / cell.name)
+        return train_cell(cell, backbones[cell.base], folder / cell.name)
 
     return train
