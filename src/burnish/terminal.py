@@ -109,7 +109,8 @@ def evaluation_table(found: Mapping[str, Any]) -> Group:
             cells += [_bounded(found["before"][label]), f"{gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"]
             cells += [f"{gain['p']:.4f}"]
         table.add_row(*map(Text, cells))
-    return Group(table, *map(Text, [found["verdict"]] * ("verdict" in found) + _advice_lines(found.get("advice", ()))))
+    words = [found["verdict"], *_advice_lines(found.get("advice", ()))] if "verdict" in found else []
+    return Group(table, *map(Text, words))
 
 
 def ladder_words(ladder: Mapping[str, Any]) -> str:

@@ -151,6 +151,9 @@ def test_a_run_that_is_not_better_says_so_and_what_may_help(folder: Path, tmp_pa
     assert "not better by more than chance explains." in write_run_report(done.folder).read_text()
     other = evaluate(done.folder, data=None, against=str(folder / "bert"), progress=lambda *_: None)
     assert other["verdict"].startswith("Not better than ")
+    alone = shown(evaluate(done.folder, data=None, against=None, progress=lambda *_: None))
+    assert "nDCG@10" in alone
+    assert "etter than" not in alone
 
 
 def test_a_run_that_is_better_has_no_need_of_advice(folder: Path, tmp_path: Path) -> None:
