@@ -92,7 +92,8 @@ RATES = {
     "prefix-*-bert": 0.1,
     "prefix-*-t5": 0.3,
     "prompt-*-bert": 2e-2,
-    "prompt-generate-*": 0.3,
+    "prompt-*-llama": 0.1,
+    "prompt-generate-t5": 0.3,
 }
 # Which cells need more steps than others to come near zero.
 MORE_STEPS = {
@@ -109,7 +110,7 @@ MORE_STEPS = {
     "prefix-[gp]*": 300,
     "prefix-[cr]*-bert": 40,
     "prompt-*-bert": 56,
-    "prompt-[gp]*": 500,
+    "prompt-[gp]*": 400,
 }
 # Which cells are refused, and what is said.
 _NO_BIAS = r"method bitfit trains bias terms, and \w+ has no biases\. Use lora or full"
