@@ -1,12 +1,12 @@
 """Every example of the pages on tasks, methods and data runs, in the order in which a reader meets it.
 
 A fenced block whose first line names a file, or whose fence does (```csv train.csv), is that file. Commands and Python
-run in a folder of their own; tiny models that know the page's words stand in for those that recipes name.
+run in a folder of their own; tiny models that know the page's words stand in for those that are named.
 """
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -15,14 +15,17 @@ import pytest
 
 import tiny
 from burnish.cli import main
+from burnish.generators.local import Local
 from burnish.methods import Method
 from burnish.models.reading import SENTINEL
+from burnish.prepare.synthesize import ANSWER
 from burnish.recipe import Recipe, read_recipe
+from burnish.records import Message
 from burnish.tasks import Task
 from every.cells import BACKBONES, REFUSED, Cell
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [*Task.names(), "data", "methods", "pairs"]
+PAGES = [*Task.names(), "data", "methods", "pairs", "unlabelled"]
 LINES = 120  # of a page: a screen or two
 SMALL = ["training.batch=2", "training.epochs=1", "training.precision=fp32"]
 SIZES = {  # what a tiny model can read
@@ -33,6 +36,18 @@ SIZES = {  # what a tiny model can read
 }
 WITH_RECIPE = ("check", "train")
 FENCE = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Asking:
+    """A writer who asks about the first words of a passage, and answers with one of them."""
+
+    parameters = 0
+
+    def write(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str]:
+        done(len(prompts))
+        words = [asked.content.split() for _, asked in prompts]
+        answers = [instruction.content == ANSWER for instruction, _ in prompts]
+        return [a[1] if right else f"what about {' '.join(a[1:4])}?" for a, right in zip(words, answers, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,8 @@ def test_the_examples_of_a_page_run(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, burnish: Callable[[list[str]], str]
 ) -> None:
     stand_ins = models(page, tmp_path / "models")
+    if page == "unlabelled":
+        monkeypatch.setattr(Local, "load", lambda _: Asking())
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     write_tables(page)
@@ -111,7 +128,8 @@ def test_the_examples_of_a_page_run(
             for line in block.text.splitlines():
                 program, *arguments = shlex.split(line.removeprefix("$ "), comments=True)
                 assert program == "burnish"
-                burnish(tiny_sized(arguments, stand_ins) if arguments[0] in WITH_RECIPE else arguments)
+                small = tiny_sized(arguments, stand_ins) if arguments[0] in WITH_RECIPE else arguments
+                burnish([str(stand_ins.get(part, part)) for part in small])
         elif block.kind == "text":
             assert [line for line in block.text.splitlines() if not Path(line.split()[0]).exists()] == []
         else:
