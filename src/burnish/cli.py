@@ -63,30 +63,26 @@ def ladder(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = Non
 def train(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None) -> None:
     """Train one model by a recipe."""
     from burnish.recipe import Recipe, read_recipe
-    from burnish.run import read_json
-    from burnish.terminal import Screen, evaluation_table
+    from burnish.terminal import Screen, show_run
 
     settings = read_recipe(recipe, Recipe, overrides or [])
     with Screen() as screen:
-        from burnish.evaluation.run_report import write_run_report
         from burnish.steps.train import train as step
 
         done = step(settings, run or Path("runs") / recipe.stem, say=screen.say, progress=screen.progress)
-    if (done.folder / "evaluation" / "test.json").is_file():
-        screen.show(evaluation_table(read_json(done.folder / "evaluation" / "test.json")))
-    screen.show(f"the model is in {done.folder / 'model'}, and what it reached in {write_run_report(done.folder)}")
+    show_run(screen, done.folder)
 
 
 @app.command()
 def resume(run: Annotated[Path, typer.Argument(help="A run folder that was stopped.", show_default=False)]) -> None:
     """Go on with a training run that was stopped, as if it never had been."""
-    from burnish.terminal import Screen
+    from burnish.terminal import Screen, show_run
 
     with Screen() as screen:
         from burnish.steps.train import resume as step
 
         done = step(run, say=screen.say, progress=screen.progress)
-    screen.show(f"the model is in {done.folder / 'model'}")
+    show_run(screen, done.folder)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +19,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from burnish.evaluation.run_report import write_run_report
 from burnish.evaluation.trade import HEADINGS, cells
+from burnish.run import read_json
 from burnish.text import printable
 
 
@@ -111,6 +114,14 @@ def evaluation_table(found: Mapping[str, Any]) -> Group:
         table.add_row(*map(Text, cells))
     words = [found["verdict"], *_advice_lines(found.get("advice", ()))] if "verdict" in found else []
     return Group(table, *map(Text, words))
+
+
+def show_run(screen: Screen, folder: Path) -> None:
+    """Print what a finished run reached on its test rows, and where its model and its report are, which is written."""
+    test = folder / "evaluation" / "test.json"
+    if test.is_file():
+        screen.show(evaluation_table(read_json(test)))
+    screen.show(f"the model is in {folder / 'model'}, and what it reached in {write_run_report(folder)}")
 
 
 def ladder_words(ladder: Mapping[str, Any]) -> str:
