@@ -24,6 +24,7 @@ def learn(task: Task, built: Built, rows: Sequence[Any], folder: Path, *, steps:
     method = Full(learning_rate=rate)
     items = task.encode(rows, built).items
     model = method.apply(built.model)
+    task.prepare(model, items, cache=folder / "cache", progress=lambda *_: None)
     return fit_items(task, model, items, folder, method=method, fresh=built.fresh, epochs=steps, head_rate=rate)
 
 

@@ -25,7 +25,7 @@ from burnish.tasks import Task
 from every.cells import BACKBONES, REFUSED, Cell
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [*Task.names(), "data", "methods", "pairs", "unlabelled"]
+PAGES = [*Task.names(), "data", "methods", "pairs", "towers", "unlabelled"]
 LINES = 120  # of a page: a screen or two
 SMALL = ["training.batch=2", "training.epochs=1", "training.precision=fp32"]
 SIZES = {  # what a tiny model can read
@@ -114,6 +114,7 @@ def tiny_sized(arguments: list[str], stand_ins: dict[str, Path]) -> list[str]:
 def test_the_examples_of_a_page_run(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, burnish: Callable[[list[str]], str]
 ) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     stand_ins = models(page, tmp_path / "models")
     if page == "unlabelled":
         monkeypatch.setattr(Local, "load", lambda _: Asking())

@@ -1,5 +1,6 @@
 """Batches larger than one pass: the same gradient, and the activations of one pass."""
 
+import copy
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
-from burnish.models.cached import cached_vectors
+from burnish.models.cached import Side, cached_vectors
 from burnish.models.encode import Encoder
 
 QUERIES = [list(range(5, 5 + length)) for length in (3, 9, 4, 7)]
@@ -31,7 +32,7 @@ def gradient(encoder: Encoder, *, pass_tokens: int, at_once: int = 1000, seed: i
     def embed(texts: Any) -> Tensor:
         return encoder.embed(texts, tokens_per_pass=1000)
 
-    sides = [(embed, QUERIES), (embed, PASSAGES)]
+    sides = [Side(embed, QUERIES), Side(embed, PASSAGES)]
     queries, passages = cached_vectors(
         sides, pass_tokens=pass_tokens, at_once=at_once, device=next(encoder.parameters()).device
     )
@@ -41,7 +42,7 @@ def gradient(encoder: Encoder, *, pass_tokens: int, at_once: int = 1000, seed: i
 
 
 def test_texts_keep_their_order(encoder: Encoder) -> None:
-    sides = [(encoder.embed, QUERIES), (encoder.embed, PASSAGES)]
+    sides = [Side(encoder.embed, QUERIES), Side(encoder.embed, PASSAGES)]
     found = cached_vectors(sides, pass_tokens=25, at_once=10, device=torch.device("cpu"))
     for vectors, texts in zip(found, (QUERIES, PASSAGES), strict=True):
         torch.testing.assert_close(vectors, encoder.embed(texts))
@@ -124,5 +125,23 @@ def test_bf16_weights_get_the_gradient_of_one_batch(encoder: Encoder) -> None:
 
 def test_nothing_is_kept_where_no_gradient_flows(encoder: Encoder) -> None:
     with torch.no_grad():
-        [found] = cached_vectors([(encoder.embed, PASSAGES)], pass_tokens=20, at_once=20, device=torch.device("cpu"))
+        [found] = cached_vectors(
+            [Side(encoder.embed, PASSAGES)], pass_tokens=20, at_once=20, device=torch.device("cpu")
+        )
     assert not found.requires_grad
+
+
+def test_a_side_that_stands_still_leaves_nothing_and_takes_no_room(encoder: Encoder, alive: Alive) -> None:
+    still = Encoder(copy.deepcopy(encoder.transformer), encoder.tokenizer, pooling="mean", form=encoder.format)
+    longest = max(map(len, QUERIES))
+    room = len(QUERIES) * longest  # for the queries alone
+    for sides in (
+        [Side(encoder.embed, QUERIES), Side(still.embed, PASSAGES, moves=False)],
+        [Side(still.embed, PASSAGES, moves=False), Side(encoder.embed, QUERIES)],
+    ):
+        alive.passes = 0
+        found = cached_vectors(sides, pass_tokens=room, at_once=room, device=torch.device("cpu"))
+        assert [vectors.requires_grad for vectors in found] == [side.moves for side in sides]
+        (found[0] @ found[1].T).logsumexp(dim=1).sum().backward()
+        assert alive.passes == 1  # no pass is computed again
+        assert all(weight.grad is None for weight in still.parameters())

@@ -180,13 +180,16 @@ class _TiledLogSumExp(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         anchors, candidates, scale, hidden, bars, found = ctx.saved_tensors
         found = found.masked_fill(found == -torch.inf, 0)  # such a line's logits are all -∞, and weigh nothing
-        to_anchors, to_candidates = torch.zeros_like(anchors), torch.zeros_like(candidates)
+        to_anchors = torch.zeros_like(anchors)
+        to_candidates = torch.zeros_like(candidates) if ctx.needs_input_grad[1] else None
         for lines, columns, logits in _tiles(anchors, candidates, scale, hidden, bars):
             weights = logits.sub_(found[lines, None]).exp_().mul_(gradient[lines, None])
             to_anchors[lines].addmm_(weights, candidates[columns])
-            to_candidates[columns].addmm_(weights.T, anchors[lines])
+            if to_candidates is not None:
+                to_candidates[columns].addmm_(weights.T, anchors[lines])
         to_scale = (anchors * to_anchors).sum() if ctx.needs_input_grad[2] else None
-        return to_anchors.mul_(scale), to_candidates.mul_(scale), to_scale, None, None
+        to_candidates = None if to_candidates is None else to_candidates.mul_(scale)
+        return to_anchors.mul_(scale), to_candidates, to_scale, None, None
 
 
 def _tiles(

@@ -21,7 +21,7 @@ class PairBatch:
     candidates_rc: (queries, candidates), each row's own passages as places among `passages`. positive_rc, negative_rc:
     the same shape, which of them are right and which wrong; neither where a row is padded. teacher_rc: the same shape,
     a teacher's scores. known: (any, 2), a query's place and that of a passage which is never wrong for it, positives
-    included.
+    included. elsewhere: the same of passages that are not in the batch, a query's place and their token ids.
     """
 
     queries: Sequence[Sequence[int]]
@@ -31,6 +31,7 @@ class PairBatch:
     negative_rc: Tensor
     teacher_rc: Tensor
     known: Tensor
+    elsewhere: Sequence[tuple[int, Sequence[int]]] = ()
 
 
 def pair_loss(

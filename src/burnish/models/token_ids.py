@@ -2,9 +2,11 @@
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple, overload
 
 from burnish.models.quiet import quiet
+from burnish.text import KEY
 
 # Of the tokenizer, which tells of a token so much beside its id that it takes some 150 bytes for as long as a call.
 TEXTS_A_CALL = 1000
@@ -49,6 +51,11 @@ class TokenRows(Sequence[list[int]]):
             return [self[one] for one in range(len(self))[place]]
         at = range(len(self))[place]
         return self._ids[self._ends[at] : self._ends[at + 1]].tolist()
+
+
+def ids_key(ids: Sequence[int]) -> bytes:
+    """Return the `KEY` bytes that name a text by its token ids."""
+    return blake2b(array("i", ids).tobytes(), digest_size=KEY).digest()
 
 
 def cut_ids(

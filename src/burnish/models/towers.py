@@ -43,6 +43,17 @@ class Towers(nn.Module):
         """Return two towers that are both this encoder, and part as they are trained."""
         return cls(encoder, copy.deepcopy(encoder))
 
+    def hold_passages(self) -> None:
+        """Take the passages' tower out of what is trained: no method finds it, no step moves it, nor its dropout."""
+        passages = self.passages.requires_grad_(False).eval()
+        del self.passages
+        object.__setattr__(self, "passages", passages)  # no part of the module any more
+
+    @property
+    def holds_passages(self) -> bool:
+        """Whether the passages' tower stands still."""
+        return "passages" not in self._modules
+
     @property
     def format(self) -> TextFormat:
         """How queries and passages are read."""

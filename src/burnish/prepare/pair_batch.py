@@ -21,9 +21,7 @@ def pair_batch(items: Sequence[PairItem]) -> PairBatch:
         own = [place[text] for text in (*item.positives, *item.negatives)]
         candidates_rc[row, : len(own)] = torch.tensor(own)
         teacher_rc[row, : len(item.scores)] = torch.tensor(item.scores)
-    known = [
-        (row, place[text]) for row, item in enumerate(items) for text in (*item.positives, *item.known) if text in place
-    ]
+    right = [(row, text) for row, item in enumerate(items) for text in (*item.positives, *item.known)]
     column_c = torch.arange(shape[1])
     return PairBatch(
         queries=[item.query for item in items],
@@ -32,5 +30,6 @@ def pair_batch(items: Sequence[PairItem]) -> PairBatch:
         positive_rc=column_c < right_rc,
         negative_rc=(column_c >= right_rc) & (column_c < there_rc),
         teacher_rc=teacher_rc,
-        known=torch.tensor(known),
+        known=torch.tensor([(row, place[text]) for row, text in right if text in place]),
+        elsewhere=[(row, text) for row, text in right if text not in place],
     )

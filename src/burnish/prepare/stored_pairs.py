@@ -2,18 +2,17 @@
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import blake2b
 from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.models.token_ids import TokenRows
+from burnish.models.token_ids import TokenRows, ids_key
 from burnish.prepare.pair_items import Ids, PairItem
 from burnish.records import Pair
 from burnish.sequences import Ragged, StoredItems, first_equal
-from burnish.text import KEY, normal, text_key
+from burnish.text import normal, text_key
 
 Read: TypeAlias = Callable[[Sequence[str]], TokenRows]  # texts, as rows have them, in
 
@@ -81,6 +80,10 @@ class PairItems(StoredItems[PairItem]):
             scores=tuple(scores[number] for number in (*positives, *negatives)) if scores else (),
         )
 
+    def count_queries_alone(self) -> None:
+        """Let a row's tokens be those of its query: where no step reads passages, they cost nothing."""
+        self.tokens = array("i", map(self._queries.length, range(len(self))))
+
     def _add(self, block: Sequence[Pair], queries: Read) -> None:
         """Tokenize some rows, and keep them."""
         read = queries([row.query for row in block])
@@ -95,7 +98,7 @@ class PairItems(StoredItems[PairItem]):
             self._queries.append(ids)
             self._numbers.append([len(row.positives), *own])
             self._scores.append(row.scores)
-            self._digests.queries += _ids_key(ids)
+            self._digests.queries += ids_key(ids)
             self._digests.asked += text_key(normal(row.query))
 
     def _numbered(self, texts: Sequence[str]) -> list[int]:
@@ -111,7 +114,7 @@ class PairItems(StoredItems[PairItem]):
             self._memo[key] = len(self._passages) if self._compared(ids) else -1
             if self._memo[key] >= 0:
                 self._passages.append(ids)
-                self._digests.passages += _ids_key(ids)
+                self._digests.passages += ids_key(ids)
                 self._digests.said += text_key(normal(text))
         return [self._memo[key] for key in keys]
 
@@ -183,10 +186,6 @@ class _Digests:
         self.queries, self.asked = bytearray(), bytearray()
         self.passages, self.said = bytearray(), bytearray()
         self.cut = bytearray()
-
-
-def _ids_key(ids: Sequence[int]) -> bytes:
-    return blake2b(array("i", ids).tobytes(), digest_size=KEY).digest()
 
 
 def _numbers(found: NDArray[np.int64]) -> "array[int]":

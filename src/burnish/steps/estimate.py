@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -45,6 +47,8 @@ def estimate(
         remember_start(model)
     chosen = plan.rows(0)
     groups = micro_batches(chosen, tokens, budget=training.micro_tokens) if task.divisible else [chosen]
+    with TemporaryDirectory() as folder:
+        task.prepare(model, [items[row] for row in chosen], cache=Path(folder), progress=lambda *_: None)
     started = time.perf_counter()
     for group in groups:
         torch.autograd.backward(task.total_loss(model, task.collate([items[row] for row in group])))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
+from burnish.cache import cache_folder
 from burnish.errors import RunError
 from burnish.losses.contrastive import is_scale_alone
 from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
@@ -18,7 +20,7 @@ from burnish.sequences import Joined
 from burnish.steps.evaluate import of_model, write_evaluation
 from burnish.steps.general import general, require_general
 from burnish.steps.items import training_items
-from burnish.tasks import Built
+from burnish.tasks import Built, Task
 from burnish.text import fingerprint
 from burnish.train.check import require_trainable
 from burnish.train.checkpoint import Checkpoints
@@ -134,6 +136,7 @@ def _train(
     if rows.general:
         require_general(task, built, rows.general)
     comparable = is_scale_alone(built.fresh)
+    _prepare(task, model, items.items, say=say, progress=progress)
     for reason, count in task.encode(rows.dev, built).notes.items() if rows.dev else ():
         say(f"dev rows, {reason}: {count}")
     if group.num_processes > 1 and not task.divisible:
@@ -168,6 +171,15 @@ def _train(
         run.finish(trainable=trainable, parameters=parameters, notes=items.notes, **_facts(outcome))
     group.wait_for_everyone()
     return run
+
+
+def _prepare(task: Task, model: nn.Module, items: Sequence[Any], *, say: Say, progress: Progress) -> None:
+    """Make what the loss needs beside the model; what one process of a machine makes, the others find."""
+    group = processes()
+    model.to(group.device)
+    with group.local_main_process_first():
+        for line in task.prepare(model, items, cache=cache_folder(), progress=progress):
+            say(line)
 
 
 def _log(run: Run, what: str, progress: Progress, heard: Heard | None) -> Log:

@@ -70,6 +70,20 @@ class Task(Part):
         """Whether the loss compares with the model as it was at the start, which must then be remembered."""
         return False
 
+    def prepare(
+        self,
+        model: "nn.Module",  # noqa: ARG002
+        items: Sequence[Any],  # noqa: ARG002
+        *,
+        cache: Path,  # noqa: ARG002
+        progress: Progress,  # noqa: ARG002
+    ) -> list[str]:
+        """Make what the loss needs beside model and items, before the first step; return lines for a person.
+
+        model: as the method leaves it, where it will be trained. cache: a folder for what further runs can use.
+        """
+        return []
+
     def joined(self, ours: Sequence[Any], rehearsed: Sequence[Any]) -> Sequence[Any]:
         """Return the items of the training rows and, behind them, of the rows that are rehearsed beside them."""
         return Joined([ours, rehearsed])

@@ -1,30 +1,31 @@
 """Retrieval: queries and their passages close together, in one vector space."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from burnish.errors import RecipeError
+from burnish.errors import ModelError, RecipeError
 from burnish.losses import Loss
 from burnish.losses.contrastive import Contrastive, learn_scale, learned_scale
 from burnish.losses.distill import Distill
 from burnish.losses.margin_mse import MarginMse
 from burnish.losses.triplet import Triplet
 from burnish.metrics import Metric
-from burnish.models.cached import cached_vectors
+from burnish.models.cached import Side, cached_vectors
 from burnish.models.encode import Encoder, tokens_at_once
+from burnish.models.fixed import encode_fixed, fixed_of, keep_fixed
 from burnish.models.matryoshka import require_dimensions
 from burnish.models.pair_loss import PairBatch, pair_loss
 from burnish.models.sentence_folder import Pooling
 from burnish.models.topk import top_k
 from burnish.models.towers import Towers, load_bi_encoder
 from burnish.prepare.pair_batch import pair_batch
-from burnish.prepare.pair_items import PairItem, passages_of
+from burnish.prepare.pair_items import Ids, PairItem, passages_of
 from burnish.prepare.stored_pairs import PairItems
 from burnish.records import Pair, Record, raise_faults
 from burnish.retrievers import Progress
@@ -34,7 +35,11 @@ SHOWN = 100  # ranks that metrics may look at
 
 
 class Retrieve(Task):
-    """Bi-encoder retrieval, trained with in-batch and hard negatives; saved as a sentence-transformers folder."""
+    """Bi-encoder retrieval, trained with in-batch and hard negatives; saved as a sentence-transformers folder.
+
+    passages "frozen": the passages of all rows are encoded once, and a step reads queries alone. With `contrastive` the
+    negatives of a query are then all passages that are not known to answer it, and not those of its batch.
+    """
 
     record: ClassVar[type[Record]] = Pair
 
@@ -49,6 +54,7 @@ class Retrieve(Task):
     pooling: Pooling | None = None  # saved with the model; None: the model's own, the mean for a plain transformer
     dimensions: tuple[Annotated[int, Field(ge=1)], ...] = ()  # first numbers of the vectors that are to do alone, too
     two_towers: bool = False  # an encoder of queries and one of passages, begun alike; a model that has two keeps them
+    passages: Literal["trained", "frozen"] = "trained"  # frozen: that of two towers stands still
     pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
 
     @model_validator(mode="after")
@@ -56,12 +62,19 @@ class Retrieve(Task):
         """Check that the loss is one between queries and passages.
 
         Raises:
-            RecipeError: it is another.
+            RecipeError: it is another, or trains passages that are to stand still.
         """
         if not isinstance(self.loss, Contrastive | Triplet | MarginMse | Distill):
             raise RecipeError(
                 f"the loss of retrieval is contrastive, triplet, margin_mse or distill, not {self.loss.kind}"
             )
+        if self.passages == "frozen" and isinstance(self.loss, Contrastive):
+            beside = [direction for direction in self.loss.directions if direction != "query_to_passage"]
+            if beside:
+                raise RecipeError(
+                    f"passages: frozen has every passage for a negative of every query, and trains queries alone; "
+                    f"leave {', '.join(beside)} out of the loss's directions"
+                )
         return self
 
     @model_validator(mode="after")
@@ -79,13 +92,13 @@ class Retrieve(Task):
     @property
     def divisible(self) -> bool:  # type: ignore[override]
         """Whether a batch may be cut: not where a query's negatives are the passages of the whole batch."""
-        return not isinstance(self.loss, Contrastive)
+        return self.passages == "frozen" or not isinstance(self.loss, Contrastive)
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the encoder, or the one of queries and that of passages; a learned temperature is a new parameter.
 
         Raises:
-            ModelError: its vectors have fewer numbers than are to do alone.
+            ModelError: its vectors have fewer numbers than are to do alone, or its one tower is to stand still.
         """
         encoder = load_bi_encoder(model, dtype=torch.float32)
         if self.two_towers and isinstance(encoder, Encoder):
@@ -96,6 +109,13 @@ class Retrieve(Task):
         encoder.read_by(encoder.format.model_copy(update=said))
         for tower in (encoder.queries, encoder.passages):
             tower.pooling = self.pooling or tower.pooling
+        if self.passages == "frozen":
+            if not isinstance(encoder, Towers):
+                raise ModelError(
+                    f"{model}: passages: frozen holds one of two towers still, and this model reads queries and "
+                    "passages with one; add two_towers: true"
+                )
+            encoder.hold_passages()
         if isinstance(self.loss, Contrastive) and self.loss.learn == "temperature":
             return Built(encoder, encoder.queries.tokenizer, fresh=learn_scale(encoder, self.loss.temperature))
         return Built(encoder, encoder.queries.tokenizer)
@@ -117,12 +137,28 @@ class Retrieve(Task):
             )[0],
             repeated=True,
         )
+        if self.passages == "frozen":
+            items.count_queries_alone()
         notes = {
             "queries cut at the end": items.cut_queries,
             "passages cut at the end": items.cut_passages,
             "negatives left out, since they answer the query by another row or are the query itself": items.answered,
         }
         return Encoded(items, {reason: count for reason, count in notes.items() if count})
+
+    def prepare(self, model: nn.Module, items: Sequence[PairItem], *, cache: Path, progress: Progress) -> list[str]:
+        """Encode the passages of all rows, where they are frozen: those that no run before has encoded."""
+        if self.passages == "trained":
+            return []
+        encoder: Any = model
+        found, new = encode_fixed(
+            encoder.passages.to(next(model.parameters()).device),
+            partial(_passages, items),
+            folder=cache / "passages",
+            progress=partial(progress, "encoding passages"),
+        )
+        keep_fixed(model, found)
+        return [f"passages that stand still: {len(found.vectors):,}, of which {new:,} are encoded for this run"]
 
     def collate(self, items: Sequence[PairItem]) -> PairBatch:
         """List the batch's different passages once, and where among them each query's are."""
@@ -135,14 +171,12 @@ class Retrieve(Task):
     def total_loss(self, model: nn.Module, batch: PairBatch) -> Tensor:
         """Return the loss summed over the queries."""
         encoder: Any = model
-        sides = [
-            (partial(tower.embed, tokens_per_pass=self.pass_tokens), texts)
-            for tower, texts in ((encoder.queries, batch.queries), (encoder.passages, batch.passages))
-        ]
-        device = next(model.parameters()).device
-        queries, passages = cached_vectors(
-            sides, pass_tokens=self.pass_tokens, at_once=tokens_at_once(model), device=device
-        )
+        if self.passages == "frozen":
+            [queries], fixed = self._vectors(model, (encoder.queries, batch.queries)), fixed_of(model)
+            passages, batch = fixed.vectors, fixed.among(batch)
+        else:
+            sides = (encoder.queries, batch.queries), (encoder.passages, batch.passages)
+            queries, passages = self._vectors(model, *sides)
         scale = learned_scale(model)
         return pair_loss(self.loss, queries, passages, batch, dimensions=self.dimensions, scale=scale)
 
@@ -195,6 +229,22 @@ class Retrieve(Task):
         encoder: Any = model
         encoder.save(folder)
 
+    def _vectors(self, model: nn.Module, *sides: tuple[Encoder, Sequence[Sequence[int]]]) -> list[Tensor]:
+        """Return the vectors of each tower's texts."""
+        return cached_vectors(
+            [
+                Side(
+                    partial(tower.embed, tokens_per_pass=self.pass_tokens),
+                    texts,
+                    moves=any(weight.requires_grad for weight in tower.parameters()),
+                )
+                for tower, texts in sides
+            ],
+            pass_tokens=self.pass_tokens,
+            at_once=tokens_at_once(model),
+            device=next(model.parameters()).device,
+        )
+
     def _require_what_the_loss_needs(self, items: Sequence[PairItem]) -> None:
         """Check that every row has the negatives and the teacher's scores that the loss needs.
 
@@ -222,3 +272,9 @@ class Retrieve(Task):
                     "`negatives`, or use contrastive"
                 )
         raise_faults(bad)
+
+
+def _passages(items: Sequence[PairItem]) -> Iterator[Ids]:
+    """Yield what stands in the rows, and what answers their queries."""
+    for item in items:
+        yield from (*item.positives, *item.negatives, *item.known)

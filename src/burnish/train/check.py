@@ -33,7 +33,7 @@ def _require_both_towers(model: nn.Module, method: Method) -> None:
         ModelError: a method finds something to train in one of them alone.
     """
     towers = next((module for module in model.modules() if isinstance(module, Towers)), None)
-    if towers is None or isinstance(method, Full):
+    if towers is None or towers.holds_passages or isinstance(method, Full):
         return
     sides = {"queries": towers.queries, "passages": towers.passages}
     moving = [name for name, tower in sides.items() if any(weight.requires_grad for weight in tower.parameters())]
