@@ -13,7 +13,6 @@ from torch.nn import functional
 import tiny
 from burnish.errors import ModelError
 from burnish.methods.full import Full
-from burnish.models.start import remember_start
 from burnish.records import Labelled
 from burnish.tasks import Built
 from burnish.tasks.classify import Classify
@@ -91,11 +90,10 @@ def test_kl_start_adds_the_divergence_from_what_the_trained_head_said(many: bool
         plain.save(started.model, started, tmp_path / "many")
         trained = str(tmp_path / "many")
     task = plain.model_copy(update={"kl_start": 0.5})
-    assert task.looks_back
     built = task.build(trained)
     assert built.fresh == ()
     Full().apply(built.model)
-    remember_start(built.model)
+    task.begin(built.model)
     batch = task.collate(task.encode(TAGGED if many else ROWS, built).items)
     built.model.eval()
     with torch.no_grad():
@@ -120,7 +118,7 @@ def test_kl_start_of_a_writer_adds_the_divergence_at_every_trained_token(tmp_pat
     task, plain = Generate(kl_start=0.5), Generate()
     built = task.build(str(tiny.tiny_llama(tmp_path)))
     Full().apply(built.model)
-    remember_start(built.model)
+    task.begin(built.model)
     rows = tiny.completions(6)
     batch = task.collate(task.encode(rows, built).items)
     network: Any = built.model.eval()
@@ -139,4 +137,3 @@ def test_kl_start_of_a_writer_adds_the_divergence_at_every_trained_token(tmp_pat
         assert gap > 1e-3
         assert task.total_loss(network, batch).item() == pytest.approx(expected.item(), rel=1e-5)
     check_micro_batches(task, built, rows)
-    assert not plain.looks_back

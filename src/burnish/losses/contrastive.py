@@ -124,11 +124,11 @@ class Contrastive(Loss):
             anchors = left if direction.startswith("query") else right
             candidates = passages if direction.endswith("passage") else queries
             if direction == "query_to_passage":
-                hidden = _joined(rows_p, known)
+                hidden = joined(rows_p, known)
             elif direction == "passage_to_passage":
-                hidden = _joined(rows_p, known if negatives is None else torch.cat([known, negatives]))
+                hidden = joined(rows_p, known if negatives is None else torch.cat([known, negatives]))
             else:  # queries that the passage answers, the line's own among them
-                hidden = _joined(columns_p, known.flip(1))
+                hidden = joined(columns_p, known.flip(1))
             operation: Any = _TiledLogSumExp
             pool = operation.apply(anchors, candidates, scale, hidden, bar_p)
             pools.append(torch.logaddexp(right_p * scale, pool) if direction in _WITH_THE_RIGHT else pool)
@@ -213,7 +213,7 @@ def _tiles(
             yield lines, columns, logits
 
 
-def _joined(keys: Tensor, pairs: Tensor) -> Tensor:
+def joined(keys: Tensor, pairs: Tensor) -> Tensor:
     """Return (line, value) for each pair (key, value) whose key is the line's, sorted by line."""
     pairs = pairs[pairs[:, 0].argsort(stable=True)]
     there = pairs[:, 0].contiguous()

@@ -1,6 +1,6 @@
 """A model as it was before it was trained, kept beside the one that moves: what a loss may hold it to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,14 +31,24 @@ def at_start(model: nn.Module) -> Iterator[nn.Module]:
     soft = isinstance(model, PeftModel) and outer.active_peft_config.is_prompt_learning
     network: nn.Module = outer.get_base_model() if soft else model
     kept = [] if soft else _starts[model]
-    training, moved = network.training, [weight.data for weight, _ in kept]
+    training = network.training
     network.eval()
     try:
-        for weight, start in kept:
-            weight.data = start
-        with torch.no_grad(), switched_off(network):
+        weights, values = [weight for weight, _ in kept], [start for _, start in kept]
+        with exchanged(weights, values), torch.no_grad(), switched_off(network):
             yield network
     finally:
-        for (weight, _), value in zip(kept, moved, strict=True):
-            weight.data = value
         network.train(training)
+
+
+@contextmanager
+def exchanged(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+    """Give weights other values while this lasts; no pass that is trained may have begun before it and end after."""
+    own = [weight.data for weight in weights]
+    try:
+        for weight, value in zip(weights, values, strict=True):
+            weight.data = value
+        yield
+    finally:
+        for weight, value in zip(weights, own, strict=True):
+            weight.data = value

@@ -10,7 +10,6 @@ import torch
 
 from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
-from burnish.models.start import remember_start
 from burnish.recipe import Recipe
 from burnish.steps.items import Items, encoded_sets, mixture_lines
 from burnish.train.batches import Plan, token_counts
@@ -43,15 +42,16 @@ def estimate(
     dtype = chosen_dtype(training.precision)
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)
-    if task.looks_back:
-        remember_start(model)
+    task.begin(model)
     chosen = plan.rows(0)
     groups = micro_batches(chosen, tokens, budget=training.micro_tokens) if task.divisible else [chosen]
     with TemporaryDirectory() as folder:
         task.prepare(model, [items[row] for row in chosen], cache=Path(folder), progress=lambda *_: None)
     started = time.perf_counter()
-    for group in groups:
-        torch.autograd.backward(task.total_loss(model, task.collate([items[row] for row in group])))
+    batches = [task.collate([items[row] for row in group]) for group in groups]
+    for batch in batches:
+        torch.autograd.backward(task.total_loss(model, batch))
+    task.after_step(model, batches)
     seconds = time.perf_counter() - started
     weights = parameters * dtype.itemsize + trainable * (4 * 4 if dtype.itemsize < 4 else 3 * 4)
     return [

@@ -65,10 +65,15 @@ class Task(Part):
         """Return the task with what its settings leave to the training rows filled in."""
         return self
 
-    @property
-    def looks_back(self) -> bool:
-        """Whether the loss compares with the model as it was at the start, which must then be remembered."""
-        return False
+    def begin(self, model: "nn.Module") -> Sequence["Tensor"]:  # noqa: ARG002
+        """Get ready for the first step of a model in the numbers it computes in, and where it does.
+
+        Returns what changes with the steps beside the weights: checkpoints keep it, and a resumed run writes into it.
+        """
+        return ()
+
+    def after_step(self, model: "nn.Module", batches: Sequence[Any]) -> None:
+        """Do what a step is followed by; batches: what the step was made of."""
 
     def prepare(
         self,

@@ -20,7 +20,7 @@ from burnish.models.load import Problem, load_classifier
 from burnish.models.packing import micro_batches
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.save import save_network
-from burnish.models.start import at_start
+from burnish.models.start import at_start, remember_start
 from burnish.models.token_ids import cut_ids
 from burnish.records import Labelled, Record, raise_faults
 from burnish.retrievers import Progress
@@ -138,10 +138,11 @@ class Classify(Task):
             raise DataError(f"the training rows have {len(found)} label ({', '.join(found)}); at least two are needed")
         return Classify.model_validate({**self.model_dump(), "labels": found})
 
-    @property
-    def looks_back(self) -> bool:
-        """Whether the loss pulls towards the start."""
-        return self.kl_start > 0
+    def begin(self, model: nn.Module) -> Sequence[Tensor]:
+        """Remember the start, where the loss pulls towards it."""
+        if self.kl_start:
+            remember_start(model)
+        return ()
 
     def build(self, model: str, *, seed: int = 0) -> Built:
         """Load the network with a new head of as many outputs as there are labels.

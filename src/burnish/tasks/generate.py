@@ -20,7 +20,7 @@ from burnish.models.load import load_writer
 from burnish.models.packing import micro_batches
 from burnish.models.render import prompt_ids, render
 from burnish.models.save import save_network
-from burnish.models.start import at_start
+from burnish.models.start import at_start, remember_start
 from burnish.records import Completion, Record
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
@@ -60,10 +60,11 @@ class Generate(Task):
     max_tokens: int = 1024  # a longer row is left out, and counted: a cut one would teach half an answer
     max_new_tokens: int = Field(default=128, ge=1)  # of an answer, when metrics have it written
 
-    @property
-    def looks_back(self) -> bool:
-        """Whether the loss pulls towards the start."""
-        return self.kl_start > 0
+    def begin(self, model: nn.Module) -> Sequence[Tensor]:
+        """Remember the start, where the loss pulls towards it."""
+        if self.kl_start:
+            remember_start(model)
+        return ()
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the model with its tokenizer and chat template."""

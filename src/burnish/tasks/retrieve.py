@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from burnish.errors import ModelError, RecipeError
@@ -19,6 +19,7 @@ from burnish.metrics import Metric
 from burnish.models.cached import Side, cached_vectors
 from burnish.models.encode import Encoder, tokens_at_once
 from burnish.models.fixed import encode_fixed, fixed_of, keep_fixed
+from burnish.models.key_queue import Queue, queue_of, start_queue
 from burnish.models.matryoshka import require_dimensions
 from burnish.models.pair_loss import PairBatch, pair_loss
 from burnish.models.sentence_folder import Pooling
@@ -55,6 +56,9 @@ class Retrieve(Task):
     dimensions: tuple[Annotated[int, Field(ge=1)], ...] = ()  # first numbers of the vectors that are to do alone, too
     two_towers: bool = False  # an encoder of queries and one of passages, begun alike; a model that has two keeps them
     passages: Literal["trained", "frozen"] = "trained"  # frozen: that of two towers stands still
+    queue: Queue | None = (
+        None  # passages of the last steps that are further negatives; a number of them does, 0 is none
+    )
     pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
 
     @model_validator(mode="after")
@@ -75,6 +79,37 @@ class Retrieve(Task):
                     f"passages: frozen has every passage for a negative of every query, and trains queries alone; "
                     f"leave {', '.join(beside)} out of the loss's directions"
                 )
+        return self
+
+    @field_validator("queue", mode="before")
+    @classmethod
+    def _read_queue(cls, value: Any) -> Any:
+        """Take a number for that of the passages."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"passages": value} if value else None
+        return value
+
+    @model_validator(mode="after")
+    def _check_queue(self) -> Self:
+        """Check that the loss has a place for further negatives.
+
+        Raises:
+            RecipeError: it has none, or has all there are already.
+        """
+        if self.queue is None:
+            return self
+        if not isinstance(self.loss, Contrastive):
+            raise RecipeError(
+                f"queue: its passages are further negatives of the loss contrastive; {self.loss.kind} compares a row's "
+                "own passages, so leave the queue out"
+            )
+        if self.passages == "frozen":
+            raise RecipeError("queue: with passages: frozen every passage is a negative already; leave the queue out")
+        if "passage_to_passage" in self.loss.directions:
+            raise RecipeError(
+                "queue: its passages are negatives of queries; leave passage_to_passage out of the loss's directions, "
+                "or the queue"
+            )
         return self
 
     @model_validator(mode="after")
@@ -160,6 +195,17 @@ class Retrieve(Task):
         keep_fixed(model, found)
         return [f"passages that stand still: {len(found.vectors):,}, of which {new:,} are encoded for this run"]
 
+    def begin(self, model: nn.Module) -> Sequence[Tensor]:
+        """Begin the queue, if there is one, and return its state."""
+        encoder: Any = model
+        return start_queue(model, encoder.passages, self.queue).state if self.queue else ()
+
+    def after_step(self, model: nn.Module, batches: Sequence[PairBatch]) -> None:
+        """Take the step's passages into the queue."""
+        encoder: Any = model
+        if self.queue:
+            queue_of(model).follow(encoder.passages, [text for batch in batches for text in batch.passages])
+
     def collate(self, items: Sequence[PairItem]) -> PairBatch:
         """List the batch's different passages once, and where among them each query's are."""
         return pair_batch(items)
@@ -177,6 +223,8 @@ class Retrieve(Task):
         else:
             sides = (encoder.queries, batch.queries), (encoder.passages, batch.passages)
             queries, passages = self._vectors(model, *sides)
+            if self.queue:
+                passages, batch = queue_of(model).behind(passages, batch)
         scale = learned_scale(model)
         return pair_loss(self.loss, queries, passages, batch, dimensions=self.dimensions, scale=scale)
 

@@ -20,7 +20,6 @@ from burnish.errors import DivergedError, Interrupted
 from burnish.methods import Method
 from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32
-from burnish.models.start import remember_start
 from burnish.tasks import Item, Task
 from burnish.train.batches import Plan, evaluation_steps, token_counts
 from burnish.train.check import set_dropout
@@ -95,8 +94,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         set_dropout(model, training.dropout)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
     optimizer = build_optimizer(weights.names, weights.masters, training, course.method, fresh=course.fresh)
-    if course.task.looks_back:
-        remember_start(model)
+    weights.kept = course.task.begin(model)
     tokens = token_counts(course.items)
     plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share, course.sets)
     steps, state = plan.steps, _resume(course, weights, optimizer)
@@ -165,6 +163,7 @@ def _step(
     optimizer.step()
     weights.publish()
     weights.clear()
+    task.after_step(model, batches)
     line = {"step": step + 1, "of": steps, "loss": loss, "grad_norm": norm, "lr": rate, "units": units}
     if accelerator.is_main_process:
         course.log("log.jsonl", line)
@@ -228,7 +227,7 @@ def _save(
     stop = _sum(accelerator, float(request.exit_code is not None)) > 0
     due = every and state.step % every == 0 and state.step < steps
     if (due or stop) and accelerator.is_main_process:
-        course.checkpoints.save(state, weights.masters, optimizer)
+        course.checkpoints.save(state, weights.stored, optimizer)
     if stop:
         code = request.exit_code or 75
         raise Interrupted(f"stopped by a signal after step {state.step} of {steps}; the run can be resumed", code)
@@ -236,12 +235,12 @@ def _save(
 
 def _resume(course: Course, weights: Weights, optimizer: torch.optim.Optimizer) -> State:
     """Load the newest good checkpoint, if there is one, and cut the log back to it."""
-    found = course.checkpoints.load(weights.masters, optimizer, data=course.data)
+    found = course.checkpoints.load(weights.stored, optimizer, data=course.data)
     if found is None:
         course.rewind(0)
         return State(step=0, data=course.data)
     state, values = found
-    weights.load(values)
+    weights.resume(values)
     course.rewind(state.step)
     return state
 

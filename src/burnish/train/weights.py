@@ -29,6 +29,7 @@ class Weights:
         for weight in model.parameters():  # not buffers: rotary frequencies would lose the places of far tokens
             weight.data = weight.data.to(dtype)
         self._working = [weight for _, weight in trainable]
+        self.kept: Sequence[Tensor] = ()  # by the task beside them: a checkpoint holds it
         self._start = [master.detach().clone() for master in self.masters] if keep_start else self.masters
         for master in self.masters:
             master.grad = torch.zeros_like(master)
@@ -85,6 +86,18 @@ class Weights:
         for master, value in zip(self.masters, values, strict=True):
             master.copy_(value)
         self.publish()
+
+    @property
+    def stored(self) -> list[Tensor]:
+        """What a checkpoint holds of them: the masters, and what the task keeps."""
+        return [*self.masters, *self.kept]
+
+    @torch.no_grad()
+    def resume(self, values: Sequence[Tensor]) -> None:
+        """Set all that a checkpoint holds, and the model with it."""
+        self.load(values[: len(self.masters)])
+        for kept, value in zip(self.kept, values[len(self.masters) :], strict=True):
+            kept.copy_(value)
 
     @torch.no_grad()
     def restore(self) -> None:
