@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -30,6 +31,18 @@ def start(*arguments: str, at_call: int = 0, number: signal.Signals = signal.SIG
     process = _context().Process(target=_main, args=(arguments, at_call, int(number), env or {}), daemon=True)
     process.start()
     return process
+
+
+def pair(*arguments: str) -> list[int | None]:
+    """Run the command line in two processes that train together; return their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [start(*arguments, env={**world, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(2)]
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
 
 
 def calls(arguments: tuple[str, ...], counted: Path) -> int:

@@ -67,10 +67,11 @@ def train(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None
 
     settings = read_recipe(recipe, Recipe, overrides or [])
     with Screen() as screen:
+        from burnish.evaluation.run_report import write_run_report
         from burnish.steps.train import train as step
 
         done = step(settings, run or Path("runs") / recipe.stem, say=screen.say, progress=screen.progress)
-    show_run(screen, done.folder)
+    show_run(screen, done.folder, write_run_report(done.folder))
 
 
 @app.command()
@@ -79,10 +80,11 @@ def resume(run: Annotated[Path, typer.Argument(help="A run folder that was stopp
     from burnish.terminal import Screen, show_run
 
     with Screen() as screen:
+        from burnish.evaluation.run_report import write_run_report
         from burnish.steps.train import resume as step
 
         done = step(run, say=screen.say, progress=screen.progress)
-    show_run(screen, done.folder)
+    show_run(screen, done.folder, write_run_report(done.folder))
 
 
 @app.command()

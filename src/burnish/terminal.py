@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from burnish.evaluation.run_report import write_run_report
+from burnish.evaluation.compare import gap_text
 from burnish.evaluation.trade import HEADINGS, cells
 from burnish.run import read_json
 from burnish.text import printable
@@ -108,20 +108,18 @@ def evaluation_table(found: Mapping[str, Any]) -> Group:
         cells = [label, _bounded(score)]
         if found.get("gain"):
             gain = found["gain"][label]
-            low, high = gain["low"], gain["high"]
-            cells += [_bounded(found["before"][label]), f"{gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"]
-            cells += [f"{gain['p']:.4f}"]
+            cells += [_bounded(found["before"][label]), gap_text(gain), f"{gain['p']:.4f}"]
         table.add_row(*map(Text, cells))
     words = [found["verdict"], *_advice_lines(found.get("advice", ()))] if "verdict" in found else []
     return Group(table, *map(Text, words))
 
 
-def show_run(screen: Screen, folder: Path) -> None:
-    """Print what a finished run reached on its test rows, and where its model and its report are, which is written."""
+def show_run(screen: Screen, folder: Path, report: Path) -> None:
+    """Print what a finished run reached on its test rows, and where its model and its report are."""
     test = folder / "evaluation" / "test.json"
     if test.is_file():
         screen.show(evaluation_table(read_json(test)))
-    screen.show(f"the model is in {folder / 'model'}, and what it reached in {write_run_report(folder)}")
+    screen.show(f"the model is in {folder / 'model'}, and what it reached in {report}")
 
 
 def ladder_words(ladder: Mapping[str, Any]) -> str:
@@ -207,7 +205,7 @@ def rounds_table(found: Mapping[str, Any]) -> Table:
         numbers = (counts["negatives"], left_out, counts["short"]) if counts else ()
         cells += [f"{number:,}" for number in numbers] or ["", "", ""]
         cells += [_bounded(told["dev"])]
-        cells += [f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""]
+        cells += [gap_text(gain) if gain else ""]
         cells += [f"{gain['p']:.4f}" if gain else "", f"{sum(told['seconds'].values()):.0f}"]
         table.add_row(*map(Text, cells))
     return table

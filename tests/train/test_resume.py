@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 from pathlib import Path
 
 import pytest
@@ -115,23 +114,10 @@ def test_the_lock_names_the_process_and_ends_with_it(tmp_path: Path):
 
 
 def test_two_processes_have_the_loss_and_the_gradient_of_one(data: Path, tmp_path: Path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = ("--set", "training.evaluations=0", "--set", "training.checkpoint_every=0", "--set", "method=full")
     recipe = str(data / "recipe.yaml")
     assert worker.burnish("train", recipe, "--run", str(tmp_path / "one"), *settings) == 0
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    pair = [
-        worker.start(
-            *("train", recipe, "--run", str(tmp_path / "two"), *settings),
-            env={**world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    for process in pair:
-        process.join(120)
-    assert [process.exitcode for process in pair] == [0, 0]
+    assert worker.pair("train", recipe, "--run", str(tmp_path / "two"), *settings) == [0, 0]
     one, two = (Run.open(tmp_path / name).lines("log.jsonl") for name in ("one", "two"))
     assert [line["units"] for line in two] == [line["units"] for line in one]
     assert (two[0]["loss"], two[0]["grad_norm"]) == pytest.approx((one[0]["loss"], one[0]["grad_norm"]), rel=1e-6)

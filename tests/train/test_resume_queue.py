@@ -2,7 +2,6 @@
 
 import random
 import signal
-import socket
 from pathlib import Path
 
 import pytest
@@ -51,18 +50,5 @@ def test_a_run_killed_three_times_ends_bit_for_bit_like_one_that_was_not(data: P
 
 
 def test_several_processes_are_refused_a_queue_of_their_own(data: Path, tmp_path: Path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    pair = [
-        worker.start(
-            *("train", str(data / "recipe.yaml"), "--run", str(tmp_path / "two")),
-            env={**world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    for process in pair:
-        process.join(120)
-    assert [process.exitcode for process in pair] == [2, 2]
+    assert worker.pair("train", str(data / "recipe.yaml"), "--run", str(tmp_path / "two")) == [2, 2]
     assert Run.open(tmp_path / "two").manifest["status"] == "started"

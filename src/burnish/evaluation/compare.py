@@ -1,6 +1,6 @@
 """Two systems on the same examples: the difference, its interval, and whether chance explains it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -27,6 +27,11 @@ class Difference:
     wins: int
     ties: int
     losses: int
+
+
+def gap_text(gain: Mapping[str, float]) -> str:
+    """Return a difference with its interval, as text; gain: `difference`, and the bounds `low` and `high`."""
+    return f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
 
 
 def compare(ours: Scores, theirs: Scores, *, seed: int = 0, resamples: int = 10_000) -> Difference:

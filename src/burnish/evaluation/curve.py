@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chi2
 
+from burnish.evaluation.compare import gap_text
 from burnish.evaluation.score import TINY, Floats
 from burnish.evaluation.task import Evaluated
 from burnish.evaluation.verdict import LIKELY
@@ -150,7 +151,7 @@ def answer(
     rising, falling = sure and sign * gap["difference"] > 0, sure and sign * gap["difference"] < 0
     brought = (
         f"from {sizes[-2]:,} to {sizes[-1]:,} training rows {metric.label} went from {values[-2]:.3f} to "
-        f"{values[-1]:.3f}, {gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}], p = {gap['p']:.4f}"
+        f"{values[-1]:.3f}, {gap_text(gap)}, p = {gap['p']:.4f}"
     )
     if not told:
         word = "No" if falling else "Probably" if rising else "Unclear"

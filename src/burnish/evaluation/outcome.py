@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from burnish.evaluation.compare import gap_text
 from burnish.evaluation.verdict import LIKELY
 
 Outcome: TypeAlias = Literal["better", "worse", "not better"]
@@ -19,15 +20,10 @@ def outcome(gain: Mapping[str, float], *, higher_is_better: bool) -> Outcome:
     return "better" if (gain["difference"] > 0) == higher_is_better else "worse"
 
 
-def told(gain: Mapping[str, float]) -> str:
-    """Return a difference with its interval."""
-    return f"{gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-
-
 def sentence(metric: str, gain: Mapping[str, float], found: Outcome, *, than: str) -> str:
     """Say what was found of a metric against the model `than`."""
     rows = f"p {gain['p']:.4f} on {gain['n']:,} rows"
     if found != "not better":
-        return f"{found.capitalize()} than {than}: {metric} {told(gain)}, {rows}."
+        return f"{found.capitalize()} than {than}: {metric} {gap_text(gain)}, {rows}."
     why = "the interval holds zero" if gain["low"] <= 0 <= gain["high"] else "p is not below 0.05"
-    return f"Not better than {than} by more than chance explains: {metric} {told(gain)}, {rows}; {why}."
+    return f"Not better than {than} by more than chance explains: {metric} {gap_text(gain)}, {rows}; {why}."

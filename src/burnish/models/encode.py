@@ -133,7 +133,12 @@ class Encoder(nn.Module):
         place = {text: row for row, text in enumerate(unique)}
         return vectors[[place[text] for text in texts]], cut
 
-    def encode_ids(self, token_ids: Sequence[Sequence[int]], *, progress: Callable[[int, int], None]) -> Tensor:
+    def encode_ids(
+        self,
+        token_ids: Sequence[Sequence[int]],
+        *,
+        progress: Callable[[int, int], None] = lambda _done, _all: None,
+    ) -> Tensor:
         """Return (texts, width) vectors in fp32 on the processor, of texts as `tokenize` returns them; dropout is off.
 
         progress: called with how many texts are done, and how many there are.

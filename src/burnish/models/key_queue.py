@@ -86,7 +86,7 @@ class KeyQueue:
         recent = passages[-len(self._keys) :]
         values = [slow.to(weight.dtype) for slow, weight in zip(self._slow, self._weights, strict=True)]
         with exchanged(self._weights, values):
-            vectors = encoder.encode_ids(recent, progress=lambda *_: None)
+            vectors = encoder.encode_ids(recent)
         slots = (self._met + torch.arange(len(recent))) % len(self._keys)
         self._vectors[slots] = vectors.to(self._vectors.device)
         self._keys[slots] = torch.tensor([_number(text) for text in recent], dtype=torch.long)

@@ -6,7 +6,8 @@ from typing import Any
 
 from burnish.errors import DataError
 from burnish.evaluation import forgetting
-from burnish.evaluation.outcome import outcome, told
+from burnish.evaluation.compare import gap_text
+from burnish.evaluation.outcome import outcome
 from burnish.metrics import Metric
 from burnish.recipe import Recipe
 from burnish.records import Document, Pair, Record
@@ -68,7 +69,7 @@ def pairs_sentence(metric: Metric, found: Mapping[str, Any]) -> str:
         "not better": "no change beyond chance",
         "worse": "worse; data.rehearsal, training.l2_start or training.interpolate below 1 keep more",
     }[said]
-    return f"{what}: {found['before'][metric.label]['value']:.3f} → {after:.3f}, {told(gain)}: {change}"
+    return f"{what}: {found['before'][metric.label]['value']:.3f} → {after:.3f}, {gap_text(gain)}: {change}"
 
 
 def _score_pairs(recipe: Recipe, run: Run, rows: Sequence[Pair], *, before: bool, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.errors import DataError, DivergedError, RunError
+from burnish.evaluation.compare import gap_text
 from burnish.evaluation.task import Evaluated, differences
 from burnish.evaluation.verdict import LIKELY
 from burnish.metrics import Metric
@@ -178,8 +179,7 @@ def _sentence(
         assert order[1].evaluated is not None
         gap = differences(task, best.evaluated, order[1].evaluated, dev, seed=seed)[metric.label]
         sure = (
-            f", {gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}] against {order[1].settings[RATE]:g}, "
-            f"p = {gap['p']:.4f} on {len(dev)} dev rows: "
+            f", {gap_text(gap)} against {order[1].settings[RATE]:g}, p = {gap['p']:.4f} on {len(dev)} dev rows: "
         ) + ("more than chance explains" if gap["p"] < LIKELY else "not sure, chance alone explains as much")
     edge = ""
     if best.factor != 1:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from burnish.evaluation.compare import compare
+from burnish.evaluation.compare import compare, gap_text
 from burnish.evaluation.measure import Measured, measure_retrieval
 from burnish.evaluation.score import interval
 from burnish.prepare.dedup import clusters
@@ -220,6 +220,6 @@ def _sentence(label: str, best: int, done: Sequence[dict[str, Any]], gain: dict[
         return f"No round beat the base: {reached}. No model is kept."
     return (
         f"Round {best} is the best: {reached}, the base {done[0]['dev']['value']:.3f} "
-        f"({gain['difference']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}], p {gain['p']:.4f}). "
+        f"({gap_text(gain)}, p {gain['p']:.4f}). "
         "The best of several is flattered by the choice: test rows tell what it gains."
     )

@@ -56,9 +56,7 @@ class Retrieve(Task):
     dimensions: tuple[Annotated[int, Field(ge=1)], ...] = ()  # first numbers of the vectors that are to do alone, too
     two_towers: bool = False  # an encoder of queries and one of passages, begun alike; a model that has two keeps them
     passages: Literal["trained", "frozen"] = "trained"  # frozen: that of two towers stands still
-    queue: Queue | None = (
-        None  # passages of the last steps that are further negatives; a number of them does, 0 is none
-    )
+    queue: Queue | None = None  # passages of the last steps, as further negatives; their number alone does, 0 is none
     pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
 
     @model_validator(mode="after")
