@@ -12,7 +12,7 @@ import httpx2 as httpx
 from pydantic import Field, field_validator
 
 from burnish.errors import ModelError
-from burnish.generators import Generator, Writer
+from burnish.generators import Generator, Writer, require_draws
 from burnish.records import Message
 from burnish.text import printable
 
@@ -69,14 +69,35 @@ class _EndpointWriter:
         Raises:
             ModelError: the server cannot be reached, refuses, or answers in another form.
         """
+        return self._answers([(prompt, self._settings.seed) for prompt in prompts], done=done)
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], *, count: int, done: Callable[[int], None]
+    ) -> list[list[str]]:
+        """Return `count` texts for each prompt, each asked for with a seed of its own.
+
+        Raises:
+            ModelError: as in `write`.
+        """
+        require_draws(self._settings, self._settings.temperature)
+        seeds = range(self._settings.seed, self._settings.seed + count)
+        texts = self._answers([(prompt, seed) for prompt in prompts for seed in seeds], done=done)
+        return [texts[first : first + count] for first in range(0, len(texts), count)]
+
+    def _answers(self, asked: Sequence[tuple[Sequence[Message], int]], *, done: Callable[[int], None]) -> list[str]:
+        """Return the text for each prompt and seed; where one fails for good, the rest are not asked.
+
+        Raises:
+            ModelError: the server cannot be reached, refuses, or answers in another form.
+        """
         lock, finished, failed = threading.Lock(), 0, threading.Event()
 
-        def one(prompt: Sequence[Message]) -> str:
+        def one(prompt: Sequence[Message], seed: int) -> str:
             nonlocal finished
             if failed.is_set():
                 return ""
             try:
-                text = self._ask(client, prompt)
+                text = self._ask(client, prompt, seed)
             except ModelError:
                 failed.set()
                 raise
@@ -89,9 +110,9 @@ class _EndpointWriter:
             httpx.Client(headers=self._headers, timeout=self._settings.seconds) as client,
             ThreadPoolExecutor(self._settings.parallel) as pool,
         ):
-            return [*pool.map(one, prompts)]
+            return [*pool.map(lambda pair: one(*pair), asked)]
 
-    def _ask(self, client: httpx.Client, prompt: Sequence[Message]) -> str:
+    def _ask(self, client: httpx.Client, prompt: Sequence[Message], seed: int) -> str:
         """Send one prompt, again where that may help, and return the text.
 
         Raises:
@@ -103,7 +124,7 @@ class _EndpointWriter:
             "messages": [message.model_dump() for message in prompt],
             "max_tokens": settings.max_new_tokens,
             "temperature": settings.temperature,
-            "seed": settings.seed,
+            "seed": seed,
         }
         said = ""
         for turn in range(settings.tries):

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from burnish.generators import Generator, Writer
-from burnish.models.decode import write
+from burnish.errors import RecipeError
+from burnish.generators import Generator, Writer, require_draws
+from burnish.models.decode import Sampling, sample, write
 from burnish.models.load import load_writer
 from burnish.models.precision import chosen_dtype
 from burnish.models.render import prompt_ids
@@ -14,38 +15,85 @@ from burnish.records import Message
 
 
 class Local(Generator):
-    """A chat model, an encoder-decoder or an adapter of one: greedy, so a prompt has one text."""
+    """A chat model, an encoder-decoder or an adapter of one: the likeliest text, or one drawn at a temperature.
+
+    A prompt has one text, whatever is written beside it: draws depend on the seed and the prompt's place alone.
+    """
 
     model: str
     max_new_tokens: int = Field(default=32, ge=1)
+    temperature: float = Field(default=0.0, ge=0)  # 0: the likeliest token each time
+    top_p: float = Field(default=1.0, gt=0, le=1)  # share of the probability that is drawn from: the likeliest tokens
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _draws_where_it_says_how(self) -> "Local":
+        """Check that no setting is without effect.
+
+        Raises:
+            RecipeError: the likeliest text is written, and a setting says from what is drawn.
+        """
+        if self.temperature == 0 and self.top_p < 1:
+            raise RecipeError(f"top_p is {self.top_p:g}, and at temperature 0 nothing is drawn; give a temperature")
+        return self
 
     def load(self) -> Writer:
         """Load the model in the number format that suits this chip; an adapter is merged into its base."""
         network, tokenizer = load_writer(self.model, dtype=chosen_dtype("auto"))
         if hasattr(network, "merge_and_unload"):
             network = network.merge_and_unload()
-        return _LocalWriter(network, tokenizer, self.max_new_tokens)
+        return _LocalWriter(network, tokenizer, self)
 
 
 class _LocalWriter:
-    def __init__(self, network: Any, tokenizer: Any, max_new_tokens: int) -> None:
+    def __init__(self, network: Any, tokenizer: Any, settings: Local) -> None:
         self._network = network.eval()
         self._tokenizer = tokenizer
-        self._max_new_tokens = max_new_tokens
+        self._settings = settings
 
     @property
     def parameters(self) -> int:
         return int(self._network.num_parameters())
 
     def write(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str]:
-        ids = prompt_ids(prompts, self._tokenizer, apart=self._network.config.is_encoder_decoder)
+        if self._settings.temperature:
+            return [texts[0] for texts in self._drawn(prompts, count=1, done=done)]
         written = write(
             self._network,
-            ids,
+            self._ids(prompts),
             end=self._tokenizer.eos_token_id,
             pad=self._tokenizer.pad_token_id,
-            max_new_tokens=self._max_new_tokens,
+            max_new_tokens=self._settings.max_new_tokens,
             done=done,
         )
+        return self._texts(written)
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], *, count: int, done: Callable[[int], None]
+    ) -> list[list[str]]:
+        require_draws(self._settings, self._settings.temperature)
+        return self._drawn(prompts, count=count, done=done)
+
+    def _drawn(
+        self, prompts: Sequence[Sequence[Message]], *, count: int, done: Callable[[int], None]
+    ) -> list[list[str]]:
+        settings = self._settings
+        drawn = sample(
+            self._network,
+            self._ids(prompts),
+            keys=range(len(prompts)),
+            count=count,
+            sampling=Sampling(settings.seed, settings.temperature, settings.top_p),
+            end=self._tokenizer.eos_token_id,
+            pad=self._tokenizer.pad_token_id,
+            max_new_tokens=settings.max_new_tokens,
+            done=lambda finished: done(finished * count),
+        )
+        return [self._texts([one.tokens for one in texts]) for texts in drawn]
+
+    def _ids(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
+        return prompt_ids(prompts, self._tokenizer, apart=self._network.config.is_encoder_decoder)
+
+    def _texts(self, written: Sequence[Sequence[int]]) -> list[str]:
         texts: list[str] = self._tokenizer.batch_decode(written, skip_special_tokens=True)
         return [text.strip() for text in texts]

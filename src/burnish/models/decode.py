@@ -1,17 +1,125 @@
-"""Greedy writing in batches: sorted by length, what all prompts share read once, finished rows dropped.
+"""Writing in batches, the likeliest text or samples: what prompts share is read once, finished rows are dropped.
 
 Encoder-decoders are written with by transformers' own `generate`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, LogitsProcessorList
 
 ROWS_A_PASS = 32
+
+Choose = Callable[[Tensor, Sequence[int]], Tensor]  # (rows, vocabulary) logits, which rows: a token for each
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn.
+
+    The draws of a text depend on the seed, the key of its prompt and the text's number alone, so that other prompts of
+    a pass change nothing but the rounding of the probabilities.
+    temperature: logits are divided by it. top_p: share of the probability that the likeliest tokens have together, to
+    which the others are dropped (nucleus sampling, Holtzman et al. 2020, arXiv 1904.09751); 1 drops none.
+    """
+
+    seed: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A text that was drawn: its tokens, the end token included where it was written.
+
+    logps: ln of each token's probability by the model itself, at temperature 1 and with no token dropped.
+    """
+
+    tokens: tuple[int, ...]
+    logps: tuple[float, ...]
+    ended: bool  # or else it was cut at the number of tokens allowed
+
+
+def sample(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    keys: Sequence[int],
+    count: int,
+    sampling: Sampling,
+    end: int,
+    pad: int,
+    max_new_tokens: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[list[Sample]]:
+    """Draw `count` texts after each prompt, which is read once for all of them; an encoder reads it for each.
+
+    prompts, pad: as in `write`. keys: name the prompts to the draws. done: called with the number of finished prompts.
+    """
+    order = sorted(range(len(prompts)), key=lambda row: (-len(prompts[row]), row))
+    drawn: list[list[Sample]] = [[] for _ in prompts]
+    size = max(1, ROWS_A_PASS // count)
+    for first in range(0, len(order), size):
+        rows = order[first : first + size]
+        draws = _Draws(sampling, [(keys[row], number) for row in rows for number in range(count)], max_new_tokens)
+        ids = [list(prompts[row]) for row in rows]
+        if model.config.is_encoder_decoder:
+            texts = _generate(model, ids, end=end, pad=pad, max_new_tokens=max_new_tokens, draws=draws, copies=count)
+        else:
+            texts = _write_pass(model, ids, end=end, max_new_tokens=max_new_tokens, choose=draws, copies=count)
+        for place, row in enumerate(rows):
+            mine = range(place * count, (place + 1) * count)
+            drawn[row] = [draws.sample(number, texts[number], end) for number in mine]
+        done(first + len(rows))
+    return drawn
+
+
+class _Draws:
+    """Draws each row's next token by a number of its own, and remembers how likely it was."""
+
+    def __init__(self, sampling: Sampling, rows: Sequence[tuple[int, int]], tokens: int) -> None:
+        """Take the numbers of all tokens; rows: the prompt's key and the text's number."""
+        self._sampling = sampling
+        self._numbers = torch.stack([_numbers(sampling.seed, key, number, tokens) for key, number in rows])
+        self._logps: list[list[float]] = [[] for _ in rows]
+
+    def __call__(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
+        """Return (rows,) tokens, each where its number falls in the row's cumulative probabilities."""
+        logps = logits.float().log_softmax(dim=-1)
+        settings = self._sampling
+        chances = logps.exp() if settings.temperature == 1 else (logps / settings.temperature).softmax(dim=-1)
+        if settings.top_p < 1:
+            chances = _nucleus(chances, settings.top_p)
+        sums = chances.cumsum(dim=-1, dtype=torch.float64)
+        step = [len(self._logps[row]) for row in rows]
+        numbers = self._numbers[list(rows), step].to(sums.device)
+        chosen = torch.searchsorted(sums, (numbers * sums[:, -1])[:, None], right=True)[:, 0]
+        for row, logp in zip(rows, logps.gather(1, chosen[:, None])[:, 0].tolist(), strict=True):
+            self._logps[row].append(logp)
+        return chosen
+
+    def sample(self, row: int, text: list[int], end: int) -> Sample:
+        """Return the text that was written for a row; text: without its end."""
+        logps = self._logps[row][: len(text) + 1]
+        ended = len(logps) > len(text)
+        return Sample((*text, *[end] * ended), tuple(logps), ended)
+
+
+def _numbers(seed: int, key: int, number: int, tokens: int) -> Tensor:
+    """Return (tokens,) numbers in [0, 1)."""
+    return torch.from_numpy(np.random.Generator(np.random.PCG64([seed, key, number])).random(tokens))
+
+
+def _nucleus(chances: Tensor, top_p: float) -> Tensor:
+    """Return the probabilities with all but the likeliest tokens dropped, fewest that have `top_p` together."""
+    ordered, places = chances.sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(dim=-1) - ordered
+    return torch.zeros_like(chances).scatter(-1, places, ordered.masked_fill(before >= top_p, 0.0))
 
 
 @torch.inference_mode()
@@ -34,20 +142,44 @@ def write(
     written: list[list[int]] = [[] for _ in prompts]
     for first in range(0, len(order), ROWS_A_PASS):
         rows = order[first : first + ROWS_A_PASS]
-        ids, mask = _padded([prompts[row] for row in rows], pad)
-        found = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=end,
-            pad_token_id=pad,
-        )
-        for row, tokens in zip(rows, found[:, 1:].tolist(), strict=True):  # behind the start token
-            written[row] = tokens[: tokens.index(end)] if end in tokens else tokens
+        found = _generate(model, [prompts[row] for row in rows], end=end, pad=pad, max_new_tokens=max_new_tokens)
+        for row, tokens in zip(rows, found, strict=True):
+            written[row] = tokens
         done(first + len(rows))
     return written
+
+
+@torch.inference_mode()
+def _generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    end: int,
+    pad: int,
+    max_new_tokens: int,
+    draws: Choose | None = None,
+    copies: int = 1,
+) -> list[list[int]]:
+    """Write by transformers' `generate`, `copies` texts for each prompt; draws: what chooses, if not the likeliest."""
+    ids, mask = _padded([prompt for prompt in prompts for _ in range(copies)], pad)
+
+    def chosen(_: Tensor, logits: Tensor) -> Tensor:
+        assert draws is not None
+        tokens = draws(logits, range(len(logits)))
+        return torch.full_like(logits, -torch.inf).scatter(1, tokens[:, None], 0.0)
+
+    found = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        do_sample=False,
+        num_beams=1,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=end,
+        pad_token_id=pad,
+        logits_processor=LogitsProcessorList([chosen] if draws else []),
+    )
+    texts = found[:, 1:].tolist()  # behind the start token
+    return [tokens[: tokens.index(end)] if end in tokens else tokens for tokens in texts]
 
 
 def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
@@ -79,7 +211,8 @@ def write_greedily(
     written: list[list[int]] = [[] for _ in prompts]
     for first in range(0, len(order), ROWS_A_PASS):
         rows = order[first : first + ROWS_A_PASS]
-        texts = _write_pass(model, [list(prompts[row]) for row in rows], end=end, max_new_tokens=max_new_tokens)
+        ids = [list(prompts[row]) for row in rows]
+        texts = _write_pass(model, ids, end=end, max_new_tokens=max_new_tokens, choose=_likeliest, copies=1)
         for row, text in zip(rows, texts, strict=True):
             written[row] = text
         done(first + len(rows))
@@ -99,8 +232,16 @@ def shared_start(prompts: Sequence[Sequence[int]]) -> int:
     return limit
 
 
-def _write_pass(model: Any, prompts: list[list[int]], *, end: int, max_new_tokens: int) -> list[list[int]]:
-    """Write for one batch of prompts."""
+def _likeliest(logits: Tensor, _: Sequence[int]) -> Tensor:
+    """Return (rows,) tokens."""
+    return logits.argmax(dim=-1)
+
+
+@torch.inference_mode()
+def _write_pass(
+    model: Any, prompts: list[list[int]], *, end: int, max_new_tokens: int, choose: Choose, copies: int
+) -> list[list[int]]:
+    """Write for one batch of prompts, `copies` texts each, one behind the other."""
     device = model.device
     model, cache, soft = _begun(model)
     shared = shared_start(prompts)
@@ -115,7 +256,9 @@ def _write_pass(model: Any, prompts: list[list[int]], *, end: int, max_new_token
     if soft + shared:
         cache.batch_repeat_interleave(len(prompts))
     mask = torch.cat([torch.ones(len(prompts), soft + shared, dtype=torch.long), own_mask], dim=1).to(device)
-    return _continue(model, own.to(device), mask, cache, end=end, max_new_tokens=max_new_tokens)
+    return _continue(
+        model, own.to(device), mask, cache, end=end, max_new_tokens=max_new_tokens, choose=choose, copies=copies
+    )
 
 
 def _begun(model: Any) -> tuple[Any, Any, int]:
@@ -135,15 +278,24 @@ def _begun(model: Any) -> tuple[Any, Any, int]:
 
 
 def _continue(
-    model: Any, tokens: Tensor, mask: Tensor, cache: Any, *, end: int, max_new_tokens: int
+    model: Any,
+    tokens: Tensor,
+    mask: Tensor,
+    cache: Any,
+    *,
+    end: int,
+    max_new_tokens: int,
+    choose: Choose,
+    copies: int,
 ) -> list[list[int]]:
     """Read the prompts' own tokens, then write token by token until every row has ended or is full.
 
-    tokens: (rows, width), padded on the left; mask: (rows, shared + width).
+    tokens: (prompts, width), padded on the left; mask: (prompts, shared + width). The first tokens of a prompt's texts
+    are chosen from the same logits.
     """
-    texts: list[list[int]] = [[] for _ in range(len(tokens))]
-    open_rows = list(range(len(tokens)))
-    for _ in range(max_new_tokens):
+    texts: list[list[int]] = [[] for _ in range(len(tokens) * copies)]
+    open_rows = list(range(len(texts)))
+    for step in range(max_new_tokens):
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         out = model(
             input_ids=tokens,
@@ -152,7 +304,11 @@ def _continue(
             cache=cache,
             logits_to_keep=1,
         )
-        chosen = out.logits[:, -1].argmax(dim=-1)
+        logits = out.logits[:, -1]
+        if step == 0 and copies > 1:
+            cache.batch_repeat_interleave(copies)
+            mask, logits = mask.repeat_interleave(copies, dim=0), logits.repeat_interleave(copies, dim=0)
+        chosen = choose(logits, open_rows)
         kept = [place for place, token in enumerate(chosen.tolist()) if token != end]
         for place in kept:
             texts[open_rows[place]].append(int(chosen[place]))
