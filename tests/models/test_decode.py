@@ -7,7 +7,7 @@ import torch
 
 import tiny
 from burnish.methods import Method
-from burnish.models.completions import collate_joined, completion_logits
+from burnish.models.completions import collate_branches, completion_logits
 from burnish.models.decode import ROWS_A_PASS, shared_start, write, write_greedily
 from burnish.models.load import load_causal, load_seq2seq
 
@@ -82,7 +82,7 @@ def test_an_adapted_model_writes_what_it_says_when_all_is_read_anew_at_each_step
         text: list[int] = []
         for _ in range(8):  # the token that is told where the last one of the text stands
             with torch.no_grad():
-                logits = completion_logits(model, collate_joined([([*row, *text], [0])]))
+                logits = completion_logits(model, collate_branches([([*row, *text], [[0]])]))
             text.append(int(logits.argmax()))
         wanted.append(text)
     assert write(model, rows, end=-1, pad=0, max_new_tokens=8) == wanted

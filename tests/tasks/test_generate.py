@@ -9,6 +9,7 @@ from burnish.errors import DataError, ModelError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.methods.lora import Lora
 from burnish.models.load import load_tokenizer
+from burnish.models.padding import pad_right
 from burnish.models.render import prompt_ids, render
 from burnish.records import Completion, Message
 from burnish.tasks import Built
@@ -38,12 +39,13 @@ def test_the_loss_is_the_full_cross_entropy_over_labels_that_hide_the_prompt(fol
     task, rows = Generate(), tiny.completions(9)
     items = task.encode(rows, built).items
     batch = task.collate(items)
-    labels = torch.full_like(batch.input_ids, -100)
+    ids, mask = pad_right([(*item.prompt, *item.completion) for item in items])
+    labels = torch.full_like(ids, -100)
     for row, item in enumerate(items):
         labels[row, len(item.prompt) : item.tokens] = torch.tensor(item.completion)
     plain = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
-        expected = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=labels).loss
+        expected = plain(input_ids=ids, attention_mask=mask, labels=labels).loss
         loss = task.total_loss(built.model, batch) / task.count(batch)
     assert task.count(batch) == (labels != -100).sum()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

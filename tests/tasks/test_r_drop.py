@@ -122,10 +122,12 @@ def test_kl_start_of_a_writer_adds_the_divergence_at_every_trained_token(tmp_pat
     rows = tiny.completions(6)
     batch = task.collate(task.encode(rows, built).items)
     network: Any = built.model.eval()
-    wide = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    ids, mask, places = batch.read.padded
 
     def logits() -> Tensor:
-        found: Tensor = network(**wide, use_cache=False).logits.flatten(0, 1)[batch.places]
+        found: Tensor = network(input_ids=ids, attention_mask=mask, use_cache=False).logits.flatten(0, 1)[
+            places[batch.places]
+        ]
         return found
 
     with torch.no_grad():

@@ -2,95 +2,108 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import Cache
+from transformers.modeling_outputs import BaseModelOutput
 
 from burnish.models.padding import network_inputs, pad_right
+from burnish.models.segments import Branches, Segments, hidden_states, lay_out
 
-Row: TypeAlias = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and of its completion
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What an encoder-decoder reads, padded on the right.
+
+    prompts, mask: (prompts, width). owners: (completions,), which prompt each goes on from. decoder_ids: (completions,
+    width), the completions moved by one token, behind the place of the start token: -1, for the model's own.
+    """
+
+    prompts: Tensor
+    mask: Tensor
+    owners: Tensor
+    decoder_ids: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionBatch:
-    """Rows padded on the right; `places` are flat positions whose next token is trained, `targets` those tokens.
+    """Completions of prompts; no completion sees another, and no row another row.
 
-    input_ids: prompt and completion, or the prompt alone where an encoder reads it; decoder_ids: then the completion
-    moved by one token, behind the place of the start token, which is filled with -1 for the model's own.
+    places: (trained tokens,), flat positions whose next token is trained; targets: those tokens, row by row,
+    completion by completion. lengths: tokens of each completion, in that order.
     """
 
-    input_ids: Tensor
-    attention_mask: Tensor | None  # None where nothing is padded
+    read: Segments | Apart
     places: Tensor
     targets: Tensor
-    decoder_ids: Tensor | None = None
+    lengths: list[int]
 
 
-def collate_joined(rows: Sequence[Row]) -> CompletionBatch:
-    """Return the batch of a causal model: the completion stands behind its prompt."""
-    ids, mask = pad_right([(*prompt, *completion) for prompt, completion in rows])
-    width = ids.shape[1]
-    places = [
-        row * width + len(prompt) - 1 + step
-        for row, (prompt, completion) in enumerate(rows)
-        for step in range(len(completion))
-    ]
-    targets = torch.tensor([token for _, completion in rows for token in completion])
-    return CompletionBatch(ids, None if mask.all() else mask, torch.tensor(places), targets)
+def collate_branches(rows: Sequence[Branches]) -> CompletionBatch:
+    """Return the batch of a causal model: one row without padding, each prompt in it once.
+
+    rows: token ids of a prompt, not empty, and of the completions that go on from it, none of which is empty. A
+    completion's last token is only a target, and is not read.
+    """
+    segments, found = lay_out([(prompt, [one[:-1] for one in completions]) for prompt, completions in rows])
+    places, start = [], 0
+    for (prompt, completions), behind in zip(rows, found, strict=True):
+        for own in behind:
+            places += [start + len(prompt) - 1, *own]
+        start += len(prompt) + sum(len(one) - 1 for one in completions)
+    return CompletionBatch(segments, torch.tensor(places), *_targets(rows))
 
 
-def collate_apart(rows: Sequence[Row]) -> CompletionBatch:
-    """Return the batch of an encoder-decoder: the encoder reads the prompt, the decoder writes the completion."""
-    ids, mask = pad_right([prompt for prompt, _ in rows])
-    decoder_ids, _ = pad_right([(-1, *completion[:-1]) for _, completion in rows])
-    width = decoder_ids.shape[1]
-    places = [row * width + step for row, (_, completion) in enumerate(rows) for step in range(len(completion))]
-    targets = torch.tensor([token for _, completion in rows for token in completion])
-    return CompletionBatch(ids, mask, torch.tensor(places), targets, decoder_ids)
+def collate_branches_apart(rows: Sequence[Branches]) -> CompletionBatch:
+    """Return the batch of an encoder-decoder: the encoder reads each prompt once, the decoder writes the completions.
+
+    rows: as in `collate_branches`.
+    """
+    prompts, mask = pad_right([prompt for prompt, _ in rows])
+    decoder_ids, real = pad_right([(-1, *one[:-1]) for _, completions in rows for one in completions])
+    owners = [number for number, (_, completions) in enumerate(rows) for _ in completions]
+    places = real.flatten().nonzero()[:, 0]
+    return CompletionBatch(Apart(prompts, mask, torch.tensor(owners), decoder_ids), places, *_targets(rows))
 
 
 def completion_logits(model: nn.Module, batch: CompletionBatch) -> Tensor:
     """Return (trained tokens, vocabulary) logits; of a causal model the LM head sees these positions alone."""
-    return _joined(model, batch) if batch.decoder_ids is None else _apart(model, batch, batch.decoder_ids)
-
-
-def _joined(model: nn.Module, batch: CompletionBatch) -> Tensor:
+    if isinstance(batch.read, Apart):
+        return _apart(model, batch.read, batch.places)
     outer: Any = model
-    network = outer.get_base_model() if isinstance(model, PeftModel) else outer
-    device = next(network.parameters()).device
-    ids = batch.input_ids.to(device)
-    mask = None if batch.attention_mask is None else batch.attention_mask.to(device)
-    hidden = network.get_decoder()(**_behind_soft_tokens(model, ids, mask), use_cache=False).last_hidden_state
-    hidden = hidden[:, -ids.shape[1] :]  # without what soft tokens left
-    logits: Tensor = network.get_output_embeddings()(hidden.reshape(-1, hidden.shape[-1])[batch.places.to(device)])
+    network: Any = outer.get_base_model() if isinstance(model, PeftModel) else outer
+    hidden = hidden_states(model, batch.read)
+    logits: Tensor = network.get_output_embeddings()(hidden[batch.places.to(hidden.device)])
     return logits
 
 
-def _apart(model: nn.Module, batch: CompletionBatch, decoder_ids: Tensor) -> Tensor:
-    """Return the logits of an encoder-decoder: nearly all of its decoder's positions are trained."""
-    outer: Any = model
-    assert batch.attention_mask is not None
-    inputs = network_inputs(model, batch.input_ids, batch.attention_mask)
-    start = outer.config.decoder_start_token_id
-    begun = decoder_ids.masked_fill(decoder_ids < 0, start).to(inputs["input_ids"].device)
-    logits: Tensor = outer(**inputs, decoder_input_ids=begun, use_cache=False).logits
-    return logits.flatten(0, 1)[batch.places.to(logits.device)]
+def _targets(rows: Sequence[Branches]) -> tuple[Tensor, list[int]]:
+    completions = [one for _, found in rows for one in found]
+    return torch.tensor([token for one in completions for token in one]), [len(one) for one in completions]
 
 
-def _behind_soft_tokens(model: nn.Module, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
-    """Return what the decoder is called with: the tokens, behind a prefix or soft tokens where PEFT has added them.
+def _apart(model: nn.Module, read: Apart, places: Tensor) -> Tensor:
+    """Return the logits of an encoder-decoder: nearly all of its decoder's positions are trained.
 
-    PEFT puts these into calls of the whole model, whose LM head would see every position.
+    Soft tokens stand before what the encoder reads, which PEFT sees to: there the prompts are repeated.
     """
-    if not isinstance(model, PeftModel) or not model.active_peft_config.is_prompt_learning:
-        return {"input_ids": ids, "attention_mask": mask}
     outer: Any = model
-    before = outer.get_prompt(len(ids))
-    if mask is not None:
-        mask = torch.cat([mask.new_ones(len(ids), model.active_peft_config.num_virtual_tokens), mask], dim=1)
-    if isinstance(before, Cache):
-        return {"input_ids": ids, "attention_mask": mask, "cache": before}
-    return {"inputs_embeds": torch.cat([before, outer.word_embeddings(ids)], dim=1), "attention_mask": mask}
+    soft = isinstance(model, PeftModel) and outer.active_peft_config.is_prompt_learning
+    shared = not soft and len(read.owners) > len(read.prompts)
+    start = outer.config.decoder_start_token_id
+    begun = read.decoder_ids.masked_fill(read.decoder_ids < 0, start)
+    if shared:
+        inputs = network_inputs(model, read.prompts, read.mask)
+        owners = read.owners.to(inputs["input_ids"].device)
+        states = outer.get_encoder()(**inputs).last_hidden_state[owners]
+        given: dict[str, Any] = {
+            "encoder_outputs": BaseModelOutput(last_hidden_state=states),
+            "attention_mask": inputs["attention_mask"][owners],
+        }
+    else:
+        given = network_inputs(model, read.prompts[read.owners], read.mask[read.owners])
+    decoder_ids = begun.to(given["attention_mask"].device)
+    logits: Tensor = outer(**given, decoder_input_ids=decoder_ids, use_cache=False).logits
+    return logits.flatten(0, 1)[places.to(logits.device)]

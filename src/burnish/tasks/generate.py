@@ -13,7 +13,7 @@ from torch.nn import functional
 from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.metrics import Metric
-from burnish.models.completions import CompletionBatch, collate_apart, collate_joined, completion_logits
+from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, completion_logits
 from burnish.models.decode import write
 from burnish.models.divergence import divergence
 from burnish.models.load import load_writer
@@ -83,9 +83,9 @@ class Generate(Task):
         return Encoded(items, {f"rows of more than {self.max_tokens} tokens left out": too_long} if too_long else {})
 
     def collate(self, items: Sequence[GenerateItem]) -> CompletionBatch:
-        """Put prompts and completions into one row each, or into an encoder's and a decoder's."""
-        rows = [(item.prompt, item.completion) for item in items]
-        return collate_apart(rows) if items[0].apart else collate_joined(rows)
+        """Put all prompts and completions into one row, or into an encoder's and a decoder's."""
+        rows = [(item.prompt, (item.completion,)) for item in items]
+        return collate_branches_apart(rows) if items[0].apart else collate_branches(rows)
 
     def count(self, batch: CompletionBatch) -> int:
         """Count the trained tokens."""
@@ -183,7 +183,7 @@ class Generate(Task):
                 batch = self.collate([items[row] for row in group])
                 logits = completion_logits(model, batch).float()
                 nll = functional.cross_entropy(logits, batch.targets.to(logits.device), reduction="none")
-                parts = torch.split(nll, [len(items[row].completion) for row in group])
+                parts = torch.split(nll, batch.lengths)
                 for row, part in zip(group, parts, strict=True):
                     found[row] = (part.double().sum().item(), len(part))
         return found
