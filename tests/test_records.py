@@ -15,6 +15,7 @@ from burnish.records import (
     Labelled,
     Message,
     Pair,
+    Prompt,
     Question,
     Rejected,
     Scored,
@@ -291,3 +292,11 @@ def test_a_teacher_scores_each_passage_of_a_pair_or_none():
         Pair.model_validate({**row, "scores": [3, 1]})
     with pytest.raises(ValidationError, match="finite"):
         Pair.model_validate({**row, "scores": [3, 1, float("nan")]})
+
+
+def test_a_prompt_asks_for_an_answer():
+    asked = Prompt(id="a", prompt=(Message(role="user", content="how many?"),), answers=("two",))
+    assert Prompt.model_validate_json(asked.model_dump_json()) == asked
+    for prompt in ("", (), (Message(role="assistant", content="two"),)):
+        with pytest.raises(ValidationError):
+            Prompt(id="a", prompt=prompt)

@@ -2,7 +2,6 @@
 
 import json
 from array import array
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,6 +10,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat, ValidationError, ValidationInfo, field_validator, model_validator
 
 from burnish.errors import DataError, near_miss
+from burnish.json_lines import json_value, numbered_lines
 from burnish.sequences import Joined, Lazy, Ragged, first_equal
 from burnish.spec import Spec, faults
 from burnish.text import fingerprint_of, text_key
@@ -177,8 +177,23 @@ class Completion(Record):
 
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> "Completion":
-        if isinstance(self.prompt, tuple) and (not self.prompt or self.prompt[-1].role != "user"):
-            raise ValueError("the prompt's last message must be the user's; the completion is the assistant's")
+        _check_asks(self.prompt, "the completion is the assistant's")
+        return self
+
+
+class Prompt(Record):
+    """What a model is to answer, in text or chat messages, and what its answers are judged by.
+
+    answers: right ones, none where a judge or a format tells. passages: what an answer should rest on.
+    """
+
+    prompt: str | tuple[Message, ...] = Field(min_length=1)
+    answers: tuple[str, ...] = ()
+    passages: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _ends_with_the_user(self) -> "Prompt":
+        _check_asks(self.prompt, "the answer is the assistant's")
         return self
 
 
@@ -254,9 +269,9 @@ def read_jsonl_into(rows: "list[R] | RowsOnDisk[R]", path: Path, record: type[R]
     """
     bad: list[str] = []
     ids = Ids()
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         try:
-            row = record.model_validate(_value(line))
+            row = record.model_validate(json_value(line))
         except ValidationError as error:
             bad += [f"{path}:{number}: {fault}" for fault in faults(error, record)]
         except DataError as error:
@@ -325,6 +340,16 @@ def _json(rows: Iterable[Spec]) -> Iterator[str]:
         yield from (row.model_dump_json() for row in rows)
 
 
+def _check_asks(prompt: str | tuple[Message, ...], behind: str) -> None:
+    """Check that a chat ends with what the assistant is to answer.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if isinstance(prompt, tuple) and (not prompt or prompt[-1].role != "user"):
+        raise ValueError(f"the prompt's last message must be the user's; {behind}")
+
+
 def _normal_grades(grades: tuple[int, ...], others: ValidationInfo, field: str) -> tuple[int, ...]:
     """Return the grades of what another field holds; none where all are 1, so that equal judgements are equal rows.
 
@@ -335,48 +360,3 @@ def _normal_grades(grades: tuple[int, ...], others: ValidationInfo, field: str) 
     if grades and graded is not None and len(grades) != len(graded):
         raise ValueError(f"there are {len(grades)} grades for {len(graded)} {field}; one for each is needed, or none")
     return () if set(grades) <= {1} else grades
-
-
-def _value(line: bytes) -> Any:
-    """Return what a line of JSON holds.
-
-    Raises:
-        DataError: it is not UTF-8 or not JSON, or holds what Python cannot.
-    """
-    try:
-        text = line.decode()
-        value = json.loads(text)
-        if "\\ud" in text.lower():  # half of a character, escaped: it could be read, and never be written again
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"this row is not UTF-8 text ({error.reason} at byte {error.start + 1} of the line)") from error
-    except UnicodeEncodeError as error:
-        raise DataError(f"this row holds half of a character ({error.object[error.start]!r})") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"this row is not JSON: {error.msg} at column {error.colno}") from error
-    except RecursionError as error:
-        raise DataError("this row is nested too deeply") from error
-    except ValueError as error:  # Python reads no whole number of more than some thousand digits
-        raise DataError("this row holds a number that is too long") from error
-    return value
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield the numbered lines of a file that hold something, without a byte order mark.
-
-    Raises:
-        DataError: the file is not there, is a folder, or cannot be read.
-    """
-    try:
-        if path.is_dir():
-            raise DataError(f"{path}: this is a folder, and a file is needed")
-        if not path.is_file():
-            siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise DataError(f"{path}: there is no such file.{near_miss(path.name, siblings)}")
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                content = line.removeprefix(BOM_UTF8) if number == 1 else line
-                if content.strip():
-                    yield number, content
-    except OSError as error:
-        raise DataError(f"{path}: this file cannot be read: {error.strerror}") from error
