@@ -8,12 +8,13 @@ from typing import Literal
 
 from common import ROOT, data_folder
 
+from burnish.ladder_recipe import Ladder
 from burnish.prepare.beir import write_beir
 from burnish.prepare.dedup import clusters, near_duplicates
 from burnish.prepare.split import split
 from burnish.prepare.synthesize import sample
 from burnish.readers.cranfield import Cranfield
-from burnish.recipe import Ladder, read_recipe
+from burnish.recipe import read_recipe
 from burnish.records import Chunk, Question
 from burnish.steps.ladder import prepared
 

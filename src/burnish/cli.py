@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from burnish.cli_mine import mine
+from burnish.cli_rows import crops, ground, synthesize
 from burnish.errors import BurnishError
 
 app = typer.Typer(
@@ -20,7 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(mine)
+for _command in (mine, ground, synthesize, crops):
+    app.command()(_command)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="The folder for the run; by default runs/RECIPE.")]
@@ -45,7 +47,8 @@ def demo(run: RunFolder = None, overrides: Overrides = None) -> None:
 @app.command()
 def ladder(recipe: RecipePath, run: RunFolder = None, overrides: Overrides = None) -> None:
     """Climb a ladder: the same held-out questions, rung by rung; ends with a table and report.html."""
-    from burnish.recipe import Ladder, read_recipe
+    from burnish.ladder_recipe import Ladder
+    from burnish.recipe import read_recipe
     from burnish.terminal import Screen, ladder_table, ladder_words
 
     settings = read_recipe(recipe, Ladder, overrides or [])
@@ -89,17 +92,23 @@ def resume(run: Annotated[Path, typer.Argument(help="A run folder that was stopp
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished training run.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run, or a recipe: its model as it is.", show_default=False)
+    ],
     data: Annotated[str | None, typer.Option(help="A table of rows; by default the recipe's test rows.")] = None,
-    against: Annotated[str | None, typer.Option(help="Another run or a model, scored on the same rows.")] = None,
+    against: Annotated[str | None, typer.Option(help="Another run, recipe or model, on the same rows.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Of a recipe: where the scores go.")] = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Score a trained model with intervals, alone or against another one, paired row by row."""
+    """Score a trained model, or a prompt, with intervals; alone or against another one, paired row by row."""
     from burnish.terminal import Screen, evaluation_table
 
     with Screen() as screen:
         from burnish.steps.evaluate import evaluate as step
+        from burnish.steps.evaluate import folder_of
 
-        found = step(run, data=data, against=against, progress=screen.progress)
+        folder = folder_of(source, run, overrides or [])
+        found = step(folder, data=data, against=against, progress=screen.progress)
     screen.show(evaluation_table(found))
 
 
@@ -181,8 +190,9 @@ def curve(
 
 @app.command()
 def ask(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished ladder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished ladder, or of rows.", show_default=False)],
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
+    model: Annotated[str | None, typer.Option(help="A run or a model that answers instead of the ladder's.")] = None,
 ) -> None:
     """Answer a question with the adapted pipeline, and cite the passages."""
     from burnish.terminal import Screen, answer_text
@@ -190,7 +200,7 @@ def ask(
     with Screen() as screen:
         from burnish.steps.ask import ask as step
 
-        answer = step(run, question, progress=screen.progress)
+        answer = step(run, question, model=model, progress=screen.progress)
     screen.show(answer_text(answer))
 
 
@@ -244,59 +254,6 @@ def leaks(
         typer.echo(printable(f"{leak.kind}  {leak.similarity:.2f}  {leak.ours}  {leak.theirs}"))
     exact = sum(leak.kind == "exact" for leak in found)
     typer.echo(f"{exact} exact and {len(found) - exact} near duplicates among {len(rows)} rows")
-
-
-@app.command()
-def synthesize(
-    corpus: Annotated[Path, typer.Argument(help="A BEIR folder, a ladder's run, or a table of texts.")],
-    out: Annotated[Path, typer.Option(help="The BEIR folder to write.", show_default=False)],
-    writer: Annotated[str, typer.Option(help="The model that writes the questions.")] = "embedded/smollm2",
-    url: Annotated[str, typer.Option(help="The OpenAI-compatible address that offers it; none: this machine.")] = "",
-    retriever: Annotated[str, typer.Option(help="With BM25, it must bring the passage back.")] = "embedded/minilm",
-    passages: Annotated[int | None, typer.Option(min=1, help="How many are asked about; all if not said.")] = None,
-    per_passage: Annotated[int, typer.Option(min=1, max=4, help="Questions for each.")] = 2,
-    top_k: Annotated[int, typer.Option(min=1, help="Among so many the passage must come back.")] = 10,
-    seed: int = 0,
-) -> None:
-    """Have a model write questions about passages that nobody has labelled, and keep those that hold up."""
-    from burnish.terminal import Screen
-
-    with Screen() as screen:
-        from burnish.generators import Generator
-        from burnish.prepare.synthesize import Synthesis
-        from burnish.retrievers import Retriever
-        from burnish.steps.synthesize import questions
-
-        kind = {"kind": "endpoint", "url": url} if url else {"kind": "local", "max_new_tokens": 48}
-        dense = {"kind": "dense", "model": retriever}
-        found = questions(
-            corpus,
-            out,
-            writer=Generator.read(kind | {"model": writer}),
-            retriever=Retriever.read({"kind": "hybrid", "of": ["bm25", dense]}),
-            settings=Synthesis(per_passage=per_passage, top_k=top_k),
-            passages=passages,
-            seed=seed,
-            say=screen.say,
-            progress=screen.progress,
-        )
-    counts = ", ".join(f"{count} {side}" for side, count in found["questions"].items())
-    screen.show(f"{out}: {counts} questions; whole documents are on one side")
-
-
-@app.command()
-def crops(
-    corpus: Annotated[Path, typer.Argument(help="A BEIR folder, a ladder's run, or a table of texts.")],
-    out: Annotated[Path, typer.Option(help="The JSONL table to write.", show_default=False)],
-    per_passage: Annotated[int, typer.Option(min=1, help="Pairs from each.")] = 1,
-    seed: int = 0,
-) -> None:
-    """Make pairs of pieces of one passage (Contriever): training rows of the task `retrieve`, without any labels."""
-    from burnish.prepare.crops import Crops
-    from burnish.steps.synthesize import crops as step
-
-    count = step(corpus, out, settings=Crops(per_passage=per_passage), seed=seed, say=typer.echo)
-    typer.echo(f"{out}: {count} pairs")
 
 
 @app.command("export-beir")

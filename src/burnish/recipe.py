@@ -1,22 +1,18 @@
-"""Recipes: a whole run, or a whole ladder, in one readable file."""
+"""Recipes: a whole run in one readable file, and how such files are read and written."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from burnish.cache import cache_folder
 from burnish.errors import RecipeError, near_miss
-from burnish.generators import Generator
 from burnish.methods import Method
-from burnish.metrics import Metric
 from burnish.prepare.judged import held_out_pairs, is_beir, training_pairs
-from burnish.prepare.mining import Rules
-from burnish.prompt import PromptFormat
-from burnish.readers import Reader
-from burnish.records import Document, Pair, Record
-from burnish.retrievers import Retriever
+from burnish.prepare.shots import Shots, with_shots
+from burnish.records import Completion, Document, Pair, Record
 from burnish.sequences import Joined
 from burnish.spec import Spec, faults
 from burnish.tables import columns_of, read_rows
@@ -31,17 +27,9 @@ SIDES: tuple[Literal["train", "dev", "test"], ...] = ("train", "dev", "test")
 TRAINED = "trained/"  # `trained/retriever` in a ladder is the model that the ladder itself trains
 
 
-RETRIEVAL = ("nDCG@10", "MRR@10", "Recall@1", "Recall@10")
-ANSWER = ("exact_match", "token_f1")
-
-
 def _method(name: str) -> Method:
     found: Method = Method.read(name)
     return found
-
-
-def _metrics(*names: str) -> tuple[Metric, ...]:
-    return tuple(Metric.read(name) for name in names)
 
 
 class Rehearsal(Spec):
@@ -104,6 +92,7 @@ class Files(Spec):
     general: str | None = None  # texts, or pairs of another domain: scored before and after, to see what was forgotten
     rehearsal: Rehearsal | None = None
     columns: dict[str, str] = Field(default_factory=dict)  # field of the task's record → column of the table
+    shots: Shots | None = None  # training rows that every prompt shows as examples, also while it is learned
 
     def rows(self, side: Literal["train", "dev", "test"], record: type[R]) -> Sequence[R]:
         """Return the rows of one side; none where the recipe names no file for it.
@@ -114,7 +103,7 @@ class Files(Spec):
         if side == "train":
             return Joined(self.sets(record))
         place = self.dev if side == "dev" else self.test
-        return self.rows_at(place, side, record) if place else []
+        return self.prompted(self.rows_at(place, side, record), record) if place else []
 
     def sets(self, record: type[R]) -> list[Sequence[R]]:
         """Return the training rows set by set.
@@ -122,7 +111,23 @@ class Files(Spec):
         Raises:
             DataError: a table is missing or has faults; all of the first such table are listed.
         """
+        return [self.prompted(rows, record) for rows in self._plain_sets(record)]
+
+    def _plain_sets(self, record: type[R]) -> list[Sequence[R]]:
         return [self.rows_at(place, "train", record) for place in self.training_places]
+
+    def prompted(self, rows: Sequence[R], record: type[R]) -> Sequence[R]:
+        """Return rows as they are put to the model: with examples in their prompts, where `shots` asks for any.
+
+        Raises:
+            DataError: the training rows have faults, or are too few to show some.
+        """
+        if not self.shots or not self.shots.count or not rows or record is not Completion:
+            return rows
+        pool = cast(Sequence[Completion], Joined(self._plain_sets(record)))
+        cache = cache_folder() / "shots"
+        plain = cast(Sequence[Completion], rows)
+        return cast(Sequence[R], with_shots(plain, pool, self.shots, cache=cache, progress=lambda *_: None))
 
     def mixed(self, sizes: Sequence[int], rows: Sequence[int]) -> Sets | None:
         """Return how the sets are mixed, where there are several; sizes: items of each; rows: of each."""
@@ -180,6 +185,20 @@ class Recipe(Spec):
     seed: int = 0
 
     @model_validator(mode="after")
+    def _has_prompts_to_show_examples_in(self) -> "Recipe":
+        """Check that examples are asked for where there are prompts.
+
+        Raises:
+            RecipeError: the task's rows have none.
+        """
+        if self.data.shots and self.task.record is not Completion:
+            raise RecipeError(
+                f"data.shots: the rows of the task {self.task.kind} have no prompt and completion to show as examples; "
+                "leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_room_to_rehearse(self) -> "Recipe":
         """Check that a step can hold rows of both kinds.
 
@@ -204,104 +223,6 @@ class Recipe(Spec):
                 f"data.train.step_of all_sets needs a row of each of the {len(mix.sets)} sets in every step, and "
                 f"training.batch leaves room for {room}"
             )
-        return self
-
-
-class Corpus(Spec):
-    """What a ladder stands on: a source, and how its questions are split (by group, without leaks)."""
-
-    reader: Reader
-    dev: float = Field(default=0.1, gt=0, lt=1)
-    test: float = Field(default=0.2, gt=0, lt=1)
-
-
-class Mining(Rules):
-    """Hard negatives: what this retriever ranks high and no label calls right."""
-
-    retriever: Retriever
-    per_question: int = Field(default=1, ge=0)
-    contains_answer: bool = False  # a ladder's answers may be names, which passages mention that answer nothing
-
-
-class TrainedPart(Spec):
-    """What the two trainings of a ladder have in common."""
-
-    model: str
-    task: Task
-    method: Method
-    training: Training = Training()
-    dev_rows: int = Field(default=200, ge=1)
-
-
-class TrainedRetriever(TrainedPart):
-    """The ladder's retriever: trained on the training questions, with mined negatives."""
-
-    negatives: Mining
-
-
-class TrainedGenerator(TrainedPart):
-    """The ladder's generator: trained on training questions with the passages of a retriever."""
-
-    passages: Retriever | Literal["best"] = "best"
-    rows: int | None = Field(default=None, ge=1)  # None: every training question
-
-
-class Rung(Spec):
-    """One way to do the job: a retriever alone, or a generator with or without one."""
-
-    name: str
-    retriever: Retriever | Literal["best"] | None = None
-    generator: Generator | None = None
-    shots: int = Field(default=0, ge=0)  # training questions shown as examples in the prompt
-    pick: str | None = None  # the first match of this pattern in the text counts as the answer, if there is one
-
-    @model_validator(mode="after")
-    def _does_something(self) -> "Rung":
-        if self.generator is None and (self.retriever is None or self.retriever == "best"):
-            raise RecipeError(f"rung {self.name!r} needs a retriever of its own or a generator")
-        if self.generator is None and self.shots:
-            raise RecipeError(f"rung {self.name!r} has no generator to show examples to: leave `shots` out")
-        return self
-
-
-class Ladder(Spec):
-    """The same held-out questions, answered rung by rung."""
-
-    name: str
-    seed: int = 0
-    corpus: Corpus
-    retriever: TrainedRetriever | None = None
-    generator: TrainedGenerator | None = None
-    prompt: PromptFormat = PromptFormat()
-    retrieval_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*RETRIEVAL), min_length=1)
-    answer_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*ANSWER), min_length=1)
-    answer_questions: int = Field(default=160, ge=1)  # a fixed sample of the test questions for the answer rungs
-    rungs: tuple[Rung, ...] = Field(min_length=1)
-    compare: tuple[tuple[str, str], ...] = ()  # further paired comparisons: [ours, theirs] by the rungs' names
-
-    @field_validator("rungs")
-    @classmethod
-    def _names_differ(cls, rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
-        names = [rung.name for rung in rungs]
-        for name in names:
-            if names.count(name) > 1:
-                raise RecipeError(f"two rungs are called {name!r}")
-        return rungs
-
-    @model_validator(mode="after")
-    def _knows_what_it_names(self) -> "Ladder":
-        labels = [metric.label for metric in (*self.retrieval_metrics, *self.answer_metrics)]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise RecipeError(f"two metrics are called {label!r}; keep one of them")
-        names = [rung.name for rung in self.rungs]
-        for name in (name for pair in self.compare for name in pair):
-            if name not in names:
-                raise RecipeError(f"compare: no rung is called {name!r}.{near_miss(name, names)}")
-        for rung in self.rungs:
-            for part in ("retriever", "generator"):
-                if getattr(self, part) is None and f"{TRAINED}{part}" in rung.model_dump_json():
-                    raise RecipeError(f"rung {rung.name!r} uses {TRAINED}{part}, and the recipe has no `{part}:`")
         return self
 
 

@@ -191,6 +191,27 @@ def mined_table(found: Mapping[str, Any]) -> Table:
     return table
 
 
+def grounded_table(found: Mapping[str, Any]) -> Table:
+    """Return how the rows of each side were made, and why questions have none."""
+    sides = found["sides"]
+    table = Table(title=Text("rows by what was done with the passages"), title_justify="left")
+    table.add_column("")
+    for side in sides:
+        table.add_column(side, justify="right")
+
+    def line(name: str, counts: Sequence[int]) -> None:
+        if any(counts):
+            table.add_row(Text(name), *(f"{count:,}" for count in counts))
+
+    for key, before in (("ways", ""), ("rejected", "no row: "), ("left_out", "hits taken out of rows: ")):
+        names = dict.fromkeys(name for told in sides.values() for name in told[key])
+        for name in names:
+            line(before + name, [told[key].get(name, 0) for told in sides.values()])
+        table.add_section()
+    line("rows", [told["rows"] for told in sides.values()])
+    return table
+
+
 def rounds_table(found: Mapping[str, Any]) -> Table:
     """Return rounds of mining and training as a table, the best one marked."""
     table = Table(title=Text(f"rounds, by dev {found['metric']}"), title_justify="left")

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import tiny
 from burnish.cli import app
 from burnish.errors import BurnishError, RunError
-from burnish.recipe import Ladder, read_recipe
+from burnish.ladder_recipe import Ladder
+from burnish.recipe import read_recipe
 from burnish.steps.ask import ask
 from burnish.steps.ladder import ladder
 

@@ -8,7 +8,7 @@ from typing import Any
 from burnish.evaluation.score import Scores
 from burnish.generators import Writer
 from burnish.metrics import Metric
-from burnish.prompt import PromptFormat, Shot
+from burnish.prompt import PromptFormat, Shot, without_citations
 from burnish.records import Chunk, Question
 from burnish.retrievers import Progress, Searcher
 
@@ -56,20 +56,21 @@ def measure_answers(
     metrics: Sequence[Metric],
     *,
     prompt: PromptFormat,
-    shots: Sequence[Shot],
+    shots: Sequence[Sequence[Shot]],
     pick: str | None,
     progress: Progress,
 ) -> Measured:
-    """Have each question answered from its passages and score the answers.
+    """Have each question answered from its passages and score the answers; what they cite is no part of them.
 
+    shots: the examples in each question's prompt.
     pick: the first match of this pattern in the text counts as the answer; the whole text where nothing matches.
     """
     prompts = [
-        prompt.messages(question.question, shown, shots=shots)
-        for question, shown in zip(questions, passages, strict=True)
+        prompt.messages(question.question, shown, shots=examples)
+        for question, shown, examples in zip(questions, passages, shots, strict=True)
     ]
     texts = writer.write(prompts, done=lambda done: progress("answering", done, len(prompts)))
-    answers = [picked(text, pick) for text in texts]
+    answers = [picked(without_citations(text) if prompt.cite else text, pick) for text in texts]
     references = [question.answers for question in questions]
     values = {metric.label: metric.score(answers, references) for metric in metrics}
     first = next(iter(values.values()))

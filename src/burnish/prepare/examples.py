@@ -1,9 +1,8 @@
-"""Training rows made from questions: pairs for a retriever, prompts with passages for a generator."""
+"""Training rows of a retriever, made from questions; `ground` makes those of a generator."""
 
 from collections.abc import Mapping, Sequence
 
-from burnish.prompt import PromptFormat
-from burnish.records import Chunk, Completion, Pair, Question
+from burnish.records import Chunk, Pair, Question
 from burnish.text import TextFormat
 
 
@@ -29,20 +28,4 @@ def pairs(
         )
         for question in questions
         if question.gold
-    ]
-
-
-def completions(
-    questions: Sequence[Question], passages: Sequence[Sequence[Chunk]], *, prompt: PromptFormat
-) -> list[Completion]:
-    """Return one row for each question: the prompt as serving will write it, and the first right answer."""
-    return [
-        Completion(
-            id=question.id,
-            group=question.group,
-            prompt=prompt.messages(question.question, shown),
-            completion=question.answers[0],
-        )
-        for question, shown in zip(questions, passages, strict=True)
-        if question.answers
     ]

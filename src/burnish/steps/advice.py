@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from burnish.ladder_recipe import Ladder
 from burnish.prepare.judged import is_beir
-from burnish.recipe import Ladder, Recipe
+from burnish.recipe import Recipe
 from burnish.records import Labelled, Pair, Scored
 from burnish.tasks import Task
 

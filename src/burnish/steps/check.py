@@ -5,8 +5,9 @@ from pathlib import Path
 
 import yaml
 
+from burnish.ladder_recipe import Ladder
 from burnish.prepare.coverage import training_coverage
-from burnish.recipe import SIDES, Ladder, Recipe, read_recipe
+from burnish.recipe import SIDES, Recipe, read_recipe
 from burnish.records import Pair, Record
 from burnish.sequences import Joined
 from burnish.steps.estimate import estimate

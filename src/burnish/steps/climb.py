@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from burnish.evaluation.measure import Measured, measure_answers, measure_retrieval
+from burnish.ladder_recipe import Ladder, Rung
 from burnish.models.precision import device_words
 from burnish.prepare.corpus import Prepared
-from burnish.recipe import TRAINED, Ladder, Rung, placed
+from burnish.recipe import TRAINED, placed
 from burnish.records import Question
 from burnish.retrievers import Progress, Retriever
 from burnish.run import Run, read_json, write_json
@@ -104,7 +105,7 @@ class Climb:
     def _answers(self, rung: Rung) -> Measured:
         retriever = self._retriever(rung)
         shown = self.recipe.prompt.passages
-        shots = self.shelf.shots(rung.shots, retriever, shown)
+        shots = self.shelf.shots(rung.shots, self.questions, retriever, self.recipe.prompt)
         passages = self.shelf.passages(self.questions, retriever, shown)
         self.progress("loading the generator", 0, 1)
         assert rung.generator is not None

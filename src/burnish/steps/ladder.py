@@ -9,10 +9,11 @@ from burnish.errors import RunError
 from burnish.evaluation.measure import Measured, quadrants
 from burnish.evaluation.report import write_report
 from burnish.evaluation.verdict import all_better, comparisons, rung_scores, verdict
+from burnish.ladder_recipe import Ladder
 from burnish.prepare.corpus import Prepared, prepare
 from burnish.prepare.folder import open_prepared, save
 from burnish.prepare.synthesize import sample
-from burnish.recipe import Ladder, to_yaml
+from burnish.recipe import to_yaml
 from burnish.records import Question
 from burnish.retrievers import Progress
 from burnish.run import locked, read_json, versions, write_json, write_text

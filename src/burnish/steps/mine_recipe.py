@@ -78,7 +78,7 @@ def read_mine(
             )
         return read_recipe(source, Mine, overrides or [])
     data = {"kind": "beir", "path": str(source), "split": _split(source, split)}
-    found = [_retriever(name) for name in retrievers or ["bm25"]]
+    found = [named_retriever(name) for name in retrievers or ["bm25"]]
     return checked({"data": data, "retrievers": found}, Mine, overrides or [], where=str(source))
 
 
@@ -97,7 +97,7 @@ def _split(source: Path, asked: str | None) -> str | None:
     )
 
 
-def _retriever(name: str) -> Any:
+def named_retriever(name: str) -> Any:
     """Return the settings of a retriever that is named by its kind or by the model of a dense one.
 
     Raises:

@@ -1,10 +1,14 @@
 """The shelf of one ladder: its passages, and every retriever over them, built once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
+from burnish.errors import DataError
 from burnish.prepare.corpus import Prepared
-from burnish.prompt import Shot
+from burnish.prepare.ground import row_of
+from burnish.prepare.shots import Asked, Shots, ranked
+from burnish.prompt import PromptFormat, Shot
 from burnish.records import Chunk, Question
 from burnish.retrievers import Progress, Retriever, Searcher
 from burnish.steps.train import Say
@@ -40,10 +44,49 @@ class Shelf:
         hits = self.searcher(retriever).search([question.question for question in questions], count)
         return [[self.chunks[hit.id] for hit in row] for row in hits]
 
-    def shots(self, count: int, retriever: Retriever | None, passages: int) -> list[Shot]:
-        """Return training questions from all over the set whose gold passage is among those shown, answered."""
-        pool = self.data.train[:: max(1, len(self.data.train) // SHOT_TRIES)] if count else []
-        rows = zip(pool, self.passages(pool, retriever, passages), strict=True)
-        fitting = [(q, row) for q, row in rows if not row or {chunk.id for chunk in row} & set(q.gold)]
-        spread = fitting[:: max(1, len(fitting) // count)][:count] if count else []
-        return [(q.question, row, q.answers[0]) for q, row in spread]
+    def shots(
+        self, shots: Shots, questions: Sequence[Question], retriever: Retriever | None, prompt: PromptFormat
+    ) -> list[list[Shot]]:
+        """Return, for each question, training questions with their answers, and the passages found for them.
+
+        One of these is a right one. Without `shots.like` all questions get the same ones, from all over the set, but
+        for what they may not see (see `Shots`).
+
+        Raises:
+            DataError: fewer training questions fit a prompt than are asked for.
+        """
+        if not shots.count:
+            return [[] for _ in questions]
+        tries = self.data.train if shots.like else self.data.train[:: max(1, len(self.data.train) // SHOT_TRIES)]
+        pool = [question for question in tries if question.answers]
+        if shots.like is None:
+            found = self._fitting(pool, range(len(pool)), retriever, prompt)
+            pool, found = [pool[place] for place in found], dict(enumerate(found.values()))
+        asked, known = ([Asked(q.id, q.group, q.question) for q in of] for of in (questions, pool))
+        places = [
+            [*islice(best, shots.count if shots.like is None else SHOT_TRIES)]
+            for best in ranked(asked, known, shots, cache=self._index, progress=self._progress)
+        ]
+        if shots.like is not None:
+            found = self._fitting(pool, sorted({place for near in places for place in near}), retriever, prompt)
+            places = [[place for place in near if place in found][: shots.count][::-1] for near in places]
+        for question, chosen in zip(questions, places, strict=True):
+            if len(chosen) < shots.count:
+                raise DataError(
+                    f"question {question.id!r}: {len(chosen)} training questions fit its prompt as examples, and "
+                    f"{shots.count} are asked for; ask for fewer shots"
+                )
+        return [[found[place] for place in chosen] for chosen in places]
+
+    def _fitting(
+        self, pool: Sequence[Question], places: Iterable[int], retriever: Retriever | None, prompt: PromptFormat
+    ) -> dict[int, Shot]:
+        """Return, by their places, those of the pool whose right passage is among those shown, as examples."""
+        some = [*places]
+        questions = [pool[place] for place in some]
+        shown = self.passages(questions, retriever, prompt.passages)
+        return {
+            place: (question.question, row, prompt.reply(row_of(question, row, answerable=True)))
+            for place, question, row in zip(some, questions, shown, strict=True)
+            if not row or {chunk.id for chunk in row} & set(question.gold)
+        }

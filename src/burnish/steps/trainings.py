@@ -1,19 +1,26 @@
 """The trainings of one ladder: rows made from its questions, each model trained once."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
-from burnish.prepare.examples import completions, pairs
+from burnish.ladder_recipe import Ladder, TrainedGenerator, TrainedPart, TrainedRetriever
+from burnish.prepare.examples import pairs
+from burnish.prepare.ground import depth, held_out_rows, row_of, told, training_rows
 from burnish.prepare.negatives import mine
-from burnish.recipe import Files, Ladder, Recipe, TrainedGenerator, TrainedPart, TrainedRetriever, to_yaml
-from burnish.records import Record, dump_jsonl
+from burnish.rag_rows import RagRow
+from burnish.recipe import Files, Recipe, to_yaml
+from burnish.records import Question, Record, dump_jsonl
 from burnish.retrievers import Progress, Retriever
 from burnish.run import read_json, write_json, write_text
 from burnish.steps.apart import resume_apart, train_apart
 from burnish.steps.shelf import Shelf
 from burnish.steps.train import Say
 from burnish.steps.veto import Veto
+
+T = TypeVar("T")
 
 MEBI = 2**20
 
@@ -63,7 +70,7 @@ class Trainings:
         assert isinstance(part, TrainedGenerator)
         retriever = best if part.passages == "best" else part.passages
         assert isinstance(retriever, Retriever)
-        return self._completions(part, retriever)
+        return self._grounded(part, retriever) if part.ground else self._completions(part, retriever)
 
     def _pairs(self, part: TrainedRetriever) -> dict[str, list[Record]]:
         """Return the retriever's rows, with mined negatives."""
@@ -92,6 +99,41 @@ class Trainings:
             shown = self._shelf.passages(questions, retriever, prompt.passages)
             kept = [i for i, q in enumerate(questions) if {chunk.id for chunk in shown[i]} & set(q.gold)]
             self._say(f"{side}: {len(kept)} of {len(questions)} questions have the gold passage among those shown")
-            spread = kept[:: max(1, len(kept) // count)][:count] if count else kept
-            made[side] = [*completions([questions[i] for i in spread], [shown[i] for i in spread], prompt=prompt)]
+            taken = _spread(kept, count)
+            rows = [row_of(questions[i], shown[i], answerable=True) for i in taken if questions[i].answers]
+            made[side] = self._rendered(rows, part, retriever)
         return made
+
+    def _grounded(self, part: TrainedGenerator, retriever: Retriever) -> dict[str, list[Record]]:
+        """Return the generator's rows as its `ground` has them made; dev rows are what serving would show."""
+        assert part.ground is not None
+        data, chunks, count = self._shelf.data, self._shelf.chunks, self._recipe.prompt.passages
+        searcher = self._shelf.searcher(retriever)
+        hits = {
+            side: searcher.search([question.question for question in questions], depth(count))
+            for side, questions in (("train", data.train), ("dev", data.dev))
+        }
+        grounded = {
+            "train": training_rows(
+                data.train, hits["train"], chunks, part.ground, passages=count, seed=self._recipe.seed
+            ),
+            "dev": held_out_rows(data.dev, hits["dev"], chunks, passages=count),
+        }
+        for side, found in grounded.items():
+            self._say(f"{side}: {told(found)}")
+        wanted = {"train": part.rows, "dev": part.dev_rows}
+        return {
+            side: self._rendered(_spread(found.rows, wanted[side]), part, retriever) for side, found in grounded.items()
+        }
+
+    def _rendered(self, rows: Sequence[RagRow], part: TrainedGenerator, retriever: Retriever) -> list[Record]:
+        """Return rows as prompts and completions, with examples where the recipe asks for some."""
+        prompt = self._recipe.prompt
+        asked = [Question(id=row.id, group=row.group, question=row.question) for row in rows]
+        shots = self._shelf.shots(part.shots, asked, retriever, prompt)
+        return [prompt.completion(row, shots=found) for row, found in zip(rows, shots, strict=True)]
+
+
+def _spread(rows: Sequence[T], count: int | None) -> Sequence[T]:
+    """Return so many rows from all over them; all, where none are counted."""
+    return rows[:: max(1, len(rows) // count)][:count] if count else rows
