@@ -9,12 +9,16 @@ from torch.nn import functional
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
     LlamaConfig,
@@ -48,12 +52,14 @@ CUT: dict[str, Callable[[], Any]] = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**FEW, head_dim=16)),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**SMALL_GPT2, initializer_range=0.3)),
     "gpt neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SMALL)),
+    "scaled logits": lambda: GraniteForCausalLM(GraniteConfig(**FEW, logits_scaling=8.0)),
     "a window": lambda: MistralForCausalLM(MistralConfig(**FEW, sliding_window=4)),
     "a window in some layers": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**FEW, head_dim=8, sliding_window=4)),
 }
 NOT_CUT: dict[str, Callable[[], Any]] = {
     "a bias for the distance": lambda: BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=32, n_layer=2)),
     "a convolution": lambda: Lfm2ForCausalLM(Lfm2Config(**FEW, layer_types=["conv", "full_attention"])),
+    "capped logits": lambda: Gemma2ForCausalLM(Gemma2Config(**FEW, head_dim=8, final_logit_softcapping=3.0)),
     "eager": lambda: LlamaForCausalLM(LlamaConfig(**FEW, attn_implementation="eager")),
 }
 

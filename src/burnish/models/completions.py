@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from burnish.models.padding import network_inputs, pad_right
-from burnish.models.segments import Branches, Segments, hidden_states, lay_out
+from burnish.models.segments import Branches, Segments, lay_out, logits_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,7 @@ def completion_logits(model: nn.Module, batch: CompletionBatch) -> Tensor:
     """Return (trained tokens, vocabulary) logits; of a causal model the LM head sees these positions alone."""
     if isinstance(batch.read, Apart):
         return _apart(model, batch.read, batch.places)
-    outer: Any = model
-    network: Any = outer.get_base_model() if isinstance(model, PeftModel) else outer
-    hidden = hidden_states(model, batch.read)
-    logits: Tensor = network.get_output_embeddings()(hidden[batch.places.to(hidden.device)])
-    return logits
+    return logits_at(model, batch.read, batch.places)
 
 
 def _targets(rows: Sequence[Branches]) -> tuple[Tensor, list[int]]:

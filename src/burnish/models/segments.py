@@ -108,7 +108,36 @@ def lay_out(rows: Sequence[Branches]) -> tuple[Segments, list[list[range]]]:
 
 
 def hidden_states(model: nn.Module, segments: Segments) -> Tensor:
-    """Return (tokens, width): what a causal model's layers make of each of the row's tokens, without its LM head.
+    """Return (tokens, width): what a causal model's layers make of each of the row's tokens, without any head."""
+    with _laid_out(model, segments) as (network, inputs, where):
+        hidden: Tensor = network.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+        return hidden[where.to(hidden.device)]
+
+
+def logits_at(model: nn.Module, segments: Segments, places: Tensor) -> Tensor:
+    """Return (places, vocabulary): a causal model's logits at these places of the row, which its LM head alone sees.
+
+    What a network does to its logits beside the head (a scale, a soft cap) is done.
+    """
+    with _laid_out(model, segments) as (network, inputs, where):
+        wanted = where[places]
+
+        def keep(_: nn.Module, __: tuple[Any, ...], out: Any) -> Any:
+            hidden = out.last_hidden_state.flatten(0, 1)
+            out.last_hidden_state = hidden[wanted.to(hidden.device)][None]
+            return out
+
+        handle = network.get_decoder().register_forward_hook(keep)
+        try:
+            logits: Tensor = network(**inputs, use_cache=False).logits[0]
+        finally:
+            handle.remove()
+        return logits
+
+
+@contextmanager
+def _laid_out(model: nn.Module, segments: Segments) -> Iterator[tuple[Any, dict[str, Any], Tensor]]:
+    """Yield the network, what it is to be called with, and at which of its places, counted on, the row's tokens stand.
 
     In one row where the network can; else in a rectangle that holds shared tokens again for each branch. Soft tokens
     and prefixes need the latter.
@@ -116,13 +145,18 @@ def hidden_states(model: nn.Module, segments: Segments) -> Tensor:
     outer: Any = model
     network: Any = outer.get_base_model() if isinstance(model, PeftModel) else outer
     soft = isinstance(model, PeftModel) and outer.active_peft_config.is_prompt_learning
-    if not soft and can_cut(network):
-        return _in_one_row(network, segments)
     device = next(network.parameters()).device
-    ids, mask, places = (part.to(device) for part in segments.padded)
-    inputs = _behind_soft_tokens(outer, ids, mask) if soft else {"input_ids": ids, "attention_mask": mask}
-    hidden: Tensor = network.get_decoder()(**inputs, use_cache=False).last_hidden_state
-    return hidden[:, -ids.shape[1] :].flatten(0, 1)[places]  # without what soft tokens left
+    if not soft and can_cut(network):
+        with _cut(network, segments):
+            yield network, _row(segments, device), torch.arange(len(segments.ids))
+        return
+    ids, mask, where = segments.padded
+    inputs = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+    if soft:
+        inputs = _behind_soft_tokens(outer, **inputs)
+        if "inputs_embeds" in inputs:
+            where = where + (where // ids.shape[1] + 1) * (inputs["inputs_embeds"].shape[1] - ids.shape[1])
+    yield network, inputs, where
 
 
 def can_cut(network: Any) -> bool:
@@ -142,54 +176,52 @@ def can_cut(network: Any) -> bool:
 @torch.no_grad()
 def _is_exact(network: Any) -> bool:
     """Tell whether texts come out as they do alone, whatever stands before them in the row."""
-    size = network.config.get_text_config().vocab_size
-    first, second, third, other = ([t % size for t in ids] for ids in ((1, 2, 3), (5, 4, 3, 2), (7, 6), (9, 8, 5)))
-    row, _ = lay_out([(first, [second, third]), (third, [first])])
-    behind, _ = lay_out([(other, [second, third]), (third, [first])])
-    own = len(third) + len(first)
-    training = network.training
+    words = network.config.get_text_config().vocab_size
+    first, second, third, other = ([t % words for t in ids] for ids in ((1, 2, 3), (5, 4, 3, 2), (7, 6), (9, 8, 5)))
+    rows = [lay_out([(before, [second, third]), (third, [first])])[0] for before in (first, other)]
+    device = next(network.parameters()).device
+    decoder, training = network.get_decoder(), network.training
     network.eval()
+    found = []
     try:
-        found, again = _in_one_row(network, row), _in_one_row(network, behind)
-        ids, mask, places = (part.to(found.device) for part in row.padded)
-        alone = network.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        for row in rows:
+            with _cut(network, row):
+                found.append(decoder(**_row(row, device), use_cache=False).last_hidden_state[0])
+        ids, mask, places = (part.to(device) for part in rows[0].padded)
+        alone = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state.flatten(0, 1)[places]
     except (TypeError, AttributeError, ValueError, NotImplementedError, RuntimeError):
         return False  # it does not hand our function through
     finally:
         network.train(training)
-    size = alone.abs().max()
-    gap, seen = (found - alone.flatten(0, 1)[places]).abs().max() / size, (found - again)[-own:].abs().max() / size
-    exact = found.dtype in (torch.float32, torch.float64)
-    return bool(gap < (1e-4 if exact else 5e-2)) and bool(seen < (1e-6 if exact else 1e-3))
+    own = len(third) + len(first)
+    gap, seen = (found[0] - alone).abs().max(), (found[0] - found[1])[-own:].abs().max()
+    exact, size = alone.dtype in (torch.float32, torch.float64), alone.abs().max()
+    return bool(gap < (1e-4 if exact else 5e-2) * size) and bool(seen < (1e-6 if exact else 1e-3) * size)
 
 
-def _in_one_row(network: Any, segments: Segments) -> Tensor:
-    decoder = network.get_decoder()
-    device = next(network.parameters()).device
-    ids, positions = segments.ids[None].to(device), segments.positions[None].to(device)
-    with _cut(decoder.config, segments):
-        out = decoder(input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=positions, use_cache=False)
-    hidden: Tensor = out.last_hidden_state[0]
-    return hidden
+def _row(segments: Segments, device: torch.device) -> dict[str, Any]:
+    """Return what a network is called with; the mask lets every layer ask for one of its own kind."""
+    ids = segments.ids[None].to(device)
+    positions = segments.positions[None].to(device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": positions}
 
 
-def _behind_soft_tokens(model: Any, ids: Tensor, mask: Tensor) -> dict[str, Any]:
-    """Return what the decoder is called with: the tokens, behind a prefix or soft tokens that PEFT has added.
-
-    PEFT puts these into calls of the whole model, whose LM head would see every position.
-    """
-    before = model.get_prompt(len(ids))
-    mask = torch.cat([mask.new_ones(len(ids), model.active_peft_config.num_virtual_tokens), mask], dim=1)
+def _behind_soft_tokens(model: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+    """Return what a network is called with: the tokens, behind a prefix or soft tokens that PEFT has added."""
+    before = model.get_prompt(len(input_ids))
+    ones = attention_mask.new_ones(len(input_ids), model.active_peft_config.num_virtual_tokens)
+    mask = torch.cat([ones, attention_mask], dim=1)
     if isinstance(before, Cache):
-        return {"input_ids": ids, "attention_mask": mask, "cache": before}
-    return {"inputs_embeds": torch.cat([before, model.word_embeddings(ids)], dim=1), "attention_mask": mask}
+        return {"input_ids": input_ids, "attention_mask": mask, "cache": before}
+    return {"inputs_embeds": torch.cat([before, model.word_embeddings(input_ids)], dim=1), "attention_mask": mask}
 
 
 @contextmanager
-def _cut(config: Any, segments: Segments) -> Iterator[None]:
-    """Let networks of this config compute attention in these segments while this lasts."""
+def _cut(network: Any, segments: Segments) -> Iterator[None]:
+    """Let a network's layers compute attention in these segments while this lasts."""
     AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, _cuts)
+    config = network.get_decoder().config
     own, token = config._attn_implementation, _laid.set(segments)
     config._attn_implementation = NAME
     try:
@@ -200,10 +232,29 @@ def _cut(config: Any, segments: Segments) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cuts:
-    """What stands in a mask's place: the pieces, each with its own mask, or None where order alone hides."""
+class _Group:
+    """Pieces of one form, one behind the other in the row: the first of them, how many, and the mask of each.
 
-    pieces: tuple[tuple[Piece, Tensor | None], ...]
+    mask: (1, 1, own, seen + own), or None where order alone hides. trunk: where pieces that go on from other tokens
+    find these: which group's first tokens they are.
+    """
+
+    piece: Piece
+    count: int
+    mask: Tensor | None
+    trunk: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """What stands in a mask's place."""
+
+    groups: tuple[_Group, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each group."""
+        return [group.piece.own * group.count for group in self.groups]
 
 
 def _cuts(*, mask_function: Callable[..., Any], device: torch.device, use_vmap: bool = False, **_: Any) -> _Cuts:
@@ -224,20 +275,43 @@ def _cuts(*, mask_function: Callable[..., Any], device: torch.device, use_vmap: 
         places, none = torch.arange(segments.longest, device=device), torch.zeros(1, 1, 1, 1, dtype=torch.long)
         seen = mask_function(none.to(device), none.to(device), places[None, None, :, None], places[None, None, None])
         seen = seen.expand(1, 1, *order.shape)[0, 0]
-    pieces: list[tuple[Piece, Tensor | None]] = []
-    for piece in segments.pieces:
+    groups: list[_Group] = []
+    trunks: dict[int, int] = {}  # a text's first token → its group
+    branching = {piece.before for piece in segments.pieces if piece.seen}
+    for pieces in _alike(segments.pieces, branching):
+        piece = pieces[0]
         size = piece.seen + piece.own
         by_order = not piece.seen and (seen is order or torch.equal(seen[:size, :size], order[:size, :size]))
-        pieces.append((piece, None if by_order else seen[None, None, piece.seen : size, :size]))
-    return _Cuts(tuple(pieces))
+        mask = None if by_order else seen[None, None, piece.seen : size, :size]
+        if not piece.seen:
+            trunks[piece.start] = len(groups)
+        groups.append(_Group(piece, len(pieces), mask, trunks[piece.before] if piece.seen else None))
+    return _Cuts(tuple(groups))
+
+
+def _alike(pieces: Sequence[Piece], branching: set[int]) -> list[list[Piece]]:
+    """Return runs of pieces that have one length and see as much; one that others go on from stands alone."""
+    runs: list[list[Piece]] = []
+    for piece in pieces:
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and (last.own, last.seen) == (piece.own, piece.seen)
+            and (piece.before == last.before if piece.seen else not branching & {piece.start, last.start})
+        ):
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+    return runs
 
 
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: _Cuts, **settings: Any
 ) -> tuple[Tensor, None]:
-    """Return (1, tokens, heads, width), each piece's by transformers' SDPA function.
+    """Return (1, tokens, heads, width), each group's by transformers' SDPA function.
 
-    query, key, value: (1, heads, tokens, width).
+    query, key, value: (1, heads, tokens, width). They are split once: the gradient of a slice is as large as what it
+    was cut from, so that as many slices as texts would cost more than attention.
 
     Raises:
         NotImplementedError: the network adds something to what attention computes that is not cut.
@@ -245,13 +319,21 @@ def _attend(
     if settings.get("position_bias") is not None or not isinstance(attention_mask, _Cuts):
         raise NotImplementedError("an attention that adds a bias for the distance, or makes its own mask")
     settings.pop("is_causal", None)
+    queries, keys, values = (torch.split(part, attention_mask.sizes, dim=2) for part in (query, key, value))
     found = []
-    for piece, mask in attention_mask.pieces:
-        keys, values = key[:, :, piece.start : piece.end], value[:, :, piece.start : piece.end]
-        if piece.seen:
-            shared = slice(piece.before, piece.before + piece.seen)
-            keys, values = (torch.cat([part[:, :, shared], own], 2) for part, own in ((key, keys), (value, values)))
-        queries = query[:, :, piece.start : piece.end]
-        out, _ = sdpa_attention_forward(module, queries, keys, values, mask, is_causal=True, **settings)
-        found.append(out)
-    return torch.cat(found, dim=1), None
+    for place, group in enumerate(attention_mask.groups):
+        own, k, v = (_each(parts[place], group.count) for parts in (queries, keys, values))
+        if group.trunk is not None:
+            k, v = (
+                torch.cat([parts[group.trunk][:, :, : group.piece.seen].expand(group.count, -1, -1, -1), behind], dim=2)
+                for parts, behind in ((keys, k), (values, v))
+            )
+        out, _ = sdpa_attention_forward(module, own, k, v, group.mask, is_causal=True, **settings)
+        found.append(out.flatten(0, 1))
+    return torch.cat(found)[None], None
+
+
+def _each(part: Tensor, count: int) -> Tensor:
+    """Return (pieces, heads, tokens, width) of (1, heads, all their tokens, width)."""
+    _, heads, tokens, width = part.shape
+    return part.view(heads, count, tokens // count, width).transpose(0, 1)
