@@ -7,13 +7,17 @@ from transformers import AutoModelForCausalLM
 import tiny
 from burnish.errors import DataError, ModelError
 from burnish.losses.cross_entropy import CrossEntropy
+from burnish.methods import Method
+from burnish.methods.full import Full
 from burnish.methods.lora import Lora
+from burnish.models import segments
 from burnish.models.load import load_tokenizer
 from burnish.models.padding import pad_right
 from burnish.models.render import prompt_ids, render
 from burnish.records import Completion, Message
 from burnish.tasks import Built
 from burnish.tasks.generate import Generate
+from learn import fit_items
 
 UNLIKE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -166,3 +170,20 @@ def test_plain_and_chat_prompts_of_one_table_are_each_read_in_their_own_way(tmp_
     chat = (Message(role="user", content="red cat"),)
     mixed = prompt_ids(["red cat", chat, "dog"], tokenizer)
     assert mixed == [prompt_ids([prompt], tokenizer)[0] for prompt in ("red cat", chat, "dog")]
+
+
+@pytest.mark.parametrize("method", [Full(), Lora()])
+def test_a_run_without_padding_is_the_run_with_it(
+    method: Method, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def losses(name: str) -> list[float]:
+        task, parts = Generate(), Generate().build(str(folder))
+        items = task.encode(tiny.completions(24), parts).items
+        torch.manual_seed(0)
+        model = method.apply(parts.model)
+        assert segments.is_packed(model) == (name == "packed")
+        return fit_items(task, model, items, tmp_path / name, method=method, fresh=(), epochs=2, batch=8)
+
+    packed = losses("packed")
+    monkeypatch.setattr(segments, "can_cut", lambda _: False)
+    assert packed == pytest.approx(losses("padded"), rel=1e-5)

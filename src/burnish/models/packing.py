@@ -18,6 +18,22 @@ def micro_batches(rows: Sequence[int], tokens: Sequence[int], *, budget: int) ->
     return groups
 
 
+def packed_batches(rows: Sequence[int], tokens: Sequence[int], *, budget: int) -> list[list[int]]:
+    """Cut a step's rows into groups of similar length whose tokens, without padding, stay within the budget.
+
+    A row longer than the budget stands alone.
+    """
+    groups: list[list[int]] = []
+    room = 0
+    for row in sorted(rows, key=lambda r: (-tokens[r], r)):
+        if not groups or tokens[row] > room:
+            groups.append([])
+            room = budget
+        groups[-1].append(row)
+        room -= tokens[row]
+    return groups
+
+
 def blocks(tokens: Sequence[int], *, size: int) -> list[list[int]]:
     """Put pieces of text together into blocks of at most `size` tokens, each into the fullest block that has room.
 

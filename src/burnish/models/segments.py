@@ -159,6 +159,14 @@ def _laid_out(model: nn.Module, segments: Segments) -> Iterator[tuple[Any, dict[
     yield network, inputs, where
 
 
+def is_packed(model: nn.Module) -> bool:
+    """Tell whether a model reads several texts in one row, so that no token is padding."""
+    outer: Any = model
+    network: Any = outer.get_base_model() if isinstance(model, PeftModel) else outer
+    soft = isinstance(model, PeftModel) and outer.active_peft_config.is_prompt_learning
+    return not soft and not network.config.is_encoder_decoder and can_cut(network)
+
+
 def can_cut(network: Any) -> bool:
     """Tell whether a network's row can be cut into texts that know nothing of each other, by trying it once.
 

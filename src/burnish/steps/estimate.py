@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.recipe import Recipe
 from burnish.steps.items import Items, encoded_sets, mixture_lines
@@ -44,7 +43,7 @@ def estimate(
         weight.data = weight.data.to(dtype)
     task.begin(model)
     chosen = plan.rows(0)
-    groups = micro_batches(chosen, tokens, budget=training.micro_tokens) if task.divisible else [chosen]
+    groups = task.micro_batches(model, chosen, tokens, budget=training.micro_tokens)
     with TemporaryDirectory() as folder:
         task.prepare(model, [items[row] for row in chosen], cache=Path(folder), progress=lambda *_: None)
     started = time.perf_counter()

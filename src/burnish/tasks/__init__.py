@@ -10,6 +10,7 @@ from pydantic import Field
 
 from burnish.errors import DataError
 from burnish.metrics import Metric
+from burnish.models.packing import micro_batches
 from burnish.records import Record
 from burnish.retrievers import Progress
 from burnish.sequences import Joined
@@ -118,6 +119,17 @@ class Task(Part):
     @abstractmethod
     def collate(self, items: Sequence[Any]) -> Any:
         """Put items into one batch."""
+
+    def micro_batches(
+        self,
+        model: "nn.Module",  # noqa: ARG002
+        rows: Sequence[int],
+        tokens: Sequence[int],
+        *,
+        budget: int,
+    ) -> list[list[int]]:
+        """Cut a step's rows, places in `tokens`, into groups that are read at once: `budget` tokens, padding too."""
+        return micro_batches(rows, tokens, budget=budget) if self.divisible else [[*rows]] * bool(rows)
 
     @abstractmethod
     def count(self, batch: Any) -> int:

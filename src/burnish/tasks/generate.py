@@ -17,15 +17,16 @@ from burnish.models.completions import CompletionBatch, collate_branches, collat
 from burnish.models.decode import write
 from burnish.models.divergence import divergence
 from burnish.models.load import load_writer
-from burnish.models.packing import micro_batches
+from burnish.models.packing import micro_batches, packed_batches
 from burnish.models.render import prompt_ids, render
 from burnish.models.save import save_network
+from burnish.models.segments import is_packed
 from burnish.models.start import at_start, remember_start
 from burnish.records import Completion, Record
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
 
-DEV_TOKENS = 8192  # padded tokens in one forward pass over the dev set
+DEV_TOKENS = 8192  # tokens in one forward pass over the dev set
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,12 @@ class Generate(Task):
         """Put all prompts and completions into one row, or into an encoder's and a decoder's."""
         rows = [(item.prompt, (item.completion,)) for item in items]
         return collate_branches_apart(rows) if items[0].apart else collate_branches(rows)
+
+    def micro_batches(
+        self, model: nn.Module, rows: Sequence[int], tokens: Sequence[int], *, budget: int
+    ) -> list[list[int]]:
+        """Cut a step's rows into groups that are read at once, counting padding only where the model needs it."""
+        return (packed_batches if is_packed(model) else micro_batches)(rows, tokens, budget=budget)
 
     def count(self, batch: CompletionBatch) -> int:
         """Count the trained tokens."""
@@ -176,7 +183,7 @@ class Generate(Task):
 
     def _likelihoods(self, model: nn.Module, items: Sequence[GenerateItem]) -> list[tuple[float, int]]:
         """Return (negative log-likelihood, tokens) of each completion, in the order given."""
-        groups = micro_batches(range(len(items)), [item.tokens for item in items], budget=DEV_TOKENS)
+        groups = self.micro_batches(model, range(len(items)), [item.tokens for item in items], budget=DEV_TOKENS)
         found = [(0.0, 0)] * len(items)
         with torch.no_grad():
             for group in groups:

@@ -18,7 +18,6 @@ from torch import nn
 
 from burnish.errors import DivergedError, Interrupted
 from burnish.methods import Method
-from burnish.models.packing import micro_batches
 from burnish.models.precision import allow_faster_fp32
 from burnish.tasks import Item, Task
 from burnish.train.batches import Plan, evaluation_steps, token_counts
@@ -137,7 +136,7 @@ def _step(
     training, task, tokens, steps = course.training, course.task, plan.tokens, plan.steps
     rows = plan.rows(step)
     mine = sorted(rows, key=lambda row: (tokens[row], row))[accelerator.process_index :: accelerator.num_processes]
-    groups = micro_batches(mine, tokens, budget=training.micro_tokens) if task.divisible else [mine] * bool(mine)
+    groups = task.micro_batches(model, mine, tokens, budget=training.micro_tokens)
     batches = [task.collate([course.items[row] for row in group]) for group in groups]
     units = _sum(accelerator, sum(task.count(batch) for batch in batches))
 
