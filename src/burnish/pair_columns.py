@@ -20,8 +20,10 @@ FORMS = (
     "or negative_1, negative_2 …; each is one text or a list of them"
 )
 
-_NUMBERED = re.compile(r"negative_(\d+)")
 _TEACHERS = ("pos_scores", "neg_scores")  # FlagEmbedding's, of positives and of negatives
+FOREIGN = frozenset({name for _, *names in NAMES.values() for name in names} | {*_TEACHERS})
+
+_NUMBERED = re.compile(r"negative_(\d+)")
 
 
 def with_pair_columns(path: str | Path, table: Table, columns: Mapping[str, str]) -> Table:
@@ -67,8 +69,8 @@ def all_names(columns: Collection[str]) -> set[str]:
     return names - set(columns)
 
 
-def is_plain(path: Path) -> bool:
-    """Tell whether the first row of a JSONL file has an id, and no column as other libraries call it."""
+def is_plain(path: Path, foreign: Collection[str]) -> bool:
+    """Tell whether the first row of a JSONL file has an id, and none of the columns that other libraries have."""
     with path.open("rb") as lines:
         first = next((line for line in lines if line.strip()), b"")
     try:
@@ -77,8 +79,7 @@ def is_plain(path: Path) -> bool:
         return True  # what is wrong with it is told where the file is read
     if not isinstance(row, dict):
         return True
-    foreign = {name for _, *names in NAMES.values() for name in names} | {*_TEACHERS, *_numbered(row)}
-    return "id" in row and not foreign & row.keys()
+    return "id" in row and not {*foreign, *_numbered(row)} & row.keys()
 
 
 def _numbered(columns: Collection[str]) -> tuple[str, ...]:

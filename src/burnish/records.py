@@ -2,13 +2,14 @@
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, FiniteFloat, ValidationError, ValidationInfo, field_validator, model_validator
 
+from burnish.chat_forms import FORMS, asked, completed
 from burnish.errors import DataError, near_miss
 from burnish.json_lines import json_value, numbered_lines
 from burnish.sequences import Joined, Lazy, Ragged, first_equal
@@ -22,13 +23,22 @@ Grade = Annotated[int, Field(ge=1)]  # how relevant a passage is; 1 where judgem
 SHOWN_FAULTS = 20  # a file with more says how many were left out
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 def _no_grades(grades: tuple[int, ...]) -> bool:
     """Tell whether the key is left out when a row is written."""
     return not grades
 
 
 class Record(Spec):
-    """One row. Rows with the same non-empty `group` must stay on one side of a split."""
+    """One row. Rows with the same non-empty `group` must stay on one side of a split.
+
+    forms: columns that a row may hold instead of the record's fields, each with those that go with it.
+    """
+
+    forms: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     id: str
     group: str = ""
@@ -169,11 +179,23 @@ class Message(Spec):
 
 
 class Completion(Record):
-    """A prompt and the text that should follow it; the prompt is plain text or chat messages."""
+    """A prompt and the text that should follow it; the prompt is plain text or chat messages.
+
+    answers_from: of a conversation, the message from which the prompt's answers may be trained too, counted from 0.
+    Rows may also have the forms of `chat_forms`.
+    """
+
+    forms: ClassVar[Mapping[str, tuple[str, ...]]] = FORMS
 
     prompt: str | tuple[Message, ...]
     completion: str = Field(min_length=1)
-    others: tuple[str, ...] = ()  # further right answers, for metrics; the completion alone is trained
+    others: tuple[str, ...] = ()  # further right answers, for metrics; they are not trained
+    answers_from: int | None = Field(default=None, ge=0, exclude_if=_is_none)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_form(cls, value: Any) -> Any:
+        return completed(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> "Completion":
@@ -187,9 +209,16 @@ class Prompt(Record):
     answers: right ones, none where a judge or a format tells. passages: what an answer should rest on.
     """
 
+    forms: ClassVar[Mapping[str, tuple[str, ...]]] = FORMS
+
     prompt: str | tuple[Message, ...] = Field(min_length=1)
     answers: tuple[str, ...] = ()
     passages: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_form(cls, value: Any) -> Any:
+        return asked(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> "Prompt":

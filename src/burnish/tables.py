@@ -9,8 +9,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from burnish import data_hub
+from burnish.chat_forms import KNOWN
 from burnish.errors import DataError, near_miss
-from burnish.pair_columns import FORMS, all_names, is_plain, near_name, with_pair_columns
+from burnish.pair_columns import FOREIGN, FORMS, all_names, is_plain, near_name, with_pair_columns
 from burnish.records import Ids, Pair, Record, RowsOnDisk, raise_faults, read_jsonl_into
 from burnish.spec import faults
 from burnish.table_files import Row, Table, is_large, joined, read_table
@@ -53,7 +54,7 @@ def read_rows(
     rows: list[R] | RowsOnDisk[R] = RowsOnDisk(record) if is_large(files) else []
     pairs = issubclass(record, Pair)
     jsonl = files[0].suffix.lower() == ".jsonl" and len(files) == 1 and files[0].is_file()
-    if jsonl and not columns and (not pairs or is_plain(files[0])):
+    if jsonl and not columns and (not (pairs or record.forms) or is_plain(files[0], (*record.forms, *FOREIGN))):
         read_jsonl_into(rows, files[0], record)
         return rows
     bad: list[str] = []
@@ -62,9 +63,13 @@ def read_rows(
     if not found.rows and not bad:
         raise DataError(f"{path}: the table holds no rows; a {record.__name__} a row is needed")
     found = with_pair_columns(path, found, columns) if pairs else found
+    if (form := _form(record, columns, found)) is not None:
+        _read_into(rows, found.rows, record, *_form_places(record, form, found), name, bad)
+        raise_faults(bad)
+        return rows
     places = _places(path, record, columns, found, bad) if found.columns else {}
     if places:
-        _read_into(rows, found.rows, record, places, name, bad)
+        _read_into(rows, found.rows, record, places, (), name, bad)
     raise_faults(bad)
     return rows
 
@@ -101,7 +106,7 @@ def _places(
             hint = near_name(field, table.columns) if issubclass(record, Pair) else near_miss(field, table.columns)
             missing.append(
                 f"{path}: no column {field!r}; there are: {listed}.{hint} Say in `columns` which one holds the {field}"
-                + (f". {FORMS}" if issubclass(record, Pair) else "")
+                + (f". {FORMS}" if issubclass(record, Pair) else f". {KNOWN}" if record.forms else "")
                 + _separator_hint(table.columns)
             )
     if not columns and not missing:
@@ -114,6 +119,32 @@ def _places(
         ]
     bad += missing
     return {} if missing else places
+
+
+def _form(record: type[Record], columns: Mapping[str, str], table: Table) -> str | None:
+    """Return the column by which the table's rows have another form, which the record reads itself.
+
+    None where they have its own, or where the user names a column for a field that is needed.
+    """
+    needed = [field for field, info in record.model_fields.items() if info.is_required() and field != "id"]
+    if not record.forms or any(field in columns for field in needed):
+        return None
+    if not all(field in table.columns for field in needed):
+        return next((form for form in record.forms if form in table.columns), None)
+    first = next(iter(table.rows), None)
+    listed = first is not None and isinstance(first.cells.get(needed[-1]), list) and len(needed) > 1
+    return needed[-1] if listed else None
+
+
+def _form_places(record: type[Record], form: str, table: Table) -> tuple[dict[str, _Place], tuple[str, ...]]:
+    """Return where the fields beside a form are read, and the columns that the form is read from whole.
+
+    Other columns are left out: data of these forms come with some.
+    """
+    found = [name for name in record.forms if name in table.columns]  # of two, the record tells what is wrong
+    parts = [*found, *(part for name in found for part in record.forms[name])] if form in found else ["prompt", form]
+    beside = [field for field in record.model_fields if field in table.columns and field not in ("prompt", *parts)]
+    return {field: (field, ()) for field in beside}, tuple(part for part in parts if part in table.columns)
 
 
 def _place(name: str, columns: Sequence[str]) -> _Place | None:
@@ -142,14 +173,16 @@ def _read_into(
     found: Collection[Row],
     record: type[R],
     places: Mapping[str, _Place],
+    whole: Sequence[str],
     name: str,
     bad: list[str],
 ) -> None:
-    """Read the rows that are records; the faults of the others are added to `bad`."""
+    """Read the rows that are records, columns of `whole` as they are; the others' faults are added to `bad`."""
     ids = Ids()
     for number, row in enumerate(found, start=1):
         wrong: list[str] = []
-        values = _values(row, record, places, wrong)
+        values = {column: row.cells[column] for column in whole if row.cells.get(column) is not None}
+        values |= _values(row, record, places, wrong)
         values.setdefault("id", f"{name}:{number}")
         if not wrong:
             try:
