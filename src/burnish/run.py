@@ -146,7 +146,7 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Forget what the step-by-step files say of the steps after `step`."""
-        for name in ("log.jsonl", "clock.jsonl", "dev.jsonl"):
+        for name in ("log.jsonl", "clock.jsonl", "dev.jsonl", "samples.jsonl"):
             if (self.folder / name).is_file():
                 kept = [line for line in self.lines(name) if line["step"] <= step]
                 write_text(self.folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))

@@ -1,10 +1,10 @@
 """Tasks: what is learned."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeAlias
 
 from pydantic import Field
 
@@ -30,6 +30,10 @@ class Item(Protocol):
     @property
     def tokens(self) -> int:
         """Tokens that the row costs in a forward pass, without padding."""
+
+
+Sampler: TypeAlias = Callable[[int, Sequence[int]], Sequence[Any]]  # a step, from 0, and its rows: its items
+Facts: TypeAlias = Mapping[str, tuple[float, float]]  # by name: a sum, and what it is divided by
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,31 @@ class Task(Part):
 
         Returns what changes with the steps beside the weights: checkpoints keep it, and a resumed run writes into it.
         """
+        return ()
+
+    @property
+    def updates_a_step(self) -> int:
+        """How often the weights are moved by the same batches."""
+        return 1
+
+    def sampler(self, model: "nn.Module", built: "Built", items: Sequence[Any], *, seed: int) -> Sampler | None:  # noqa: ARG002
+        """Return what makes a step's items from its rows, where the model that trains has a part in making them.
+
+        It depends on the seed, the step, the row and the weights alone, so that a resumed run makes the same.
+        None: the items are ready.
+        """
+        return None
+
+    def facts(self, items: Sequence[Any], batches: Sequence[Any]) -> Facts:  # noqa: ARG002
+        """Return what the step's line in the log tells beside the loss; both numbers are added up over processes.
+
+        items, batches: of the step, as `collate` and `total_loss` left them; none where a process has no rows. The
+        names are the same whatever the items are.
+        """
+        return {}
+
+    def shown(self, items: Sequence[Any]) -> Sequence[Mapping[str, object]]:  # noqa: ARG002
+        """Return lines for a person to read that a step adds to the run's samples.jsonl."""
         return ()
 
     def after_step(self, model: "nn.Module", batches: Sequence[Any]) -> None:

@@ -19,14 +19,14 @@ from torch import nn
 from burnish.errors import DivergedError, Interrupted
 from burnish.methods import Method
 from burnish.models.precision import allow_faster_fp32
-from burnish.tasks import Item, Task
+from burnish.tasks import Item, Sampler, Task
 from burnish.train.batches import Plan, evaluation_steps, token_counts
 from burnish.train.check import set_dropout
 from burnish.train.checkpoint import Checkpoints, State
 from burnish.train.fused import fuse
 from burnish.train.mixing import Sets
 from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates, start_shares
-from burnish.train.processes import agreed_dtype
+from burnish.train.processes import add_up, agreed_dtype, means, summed
 from burnish.train.settings import Training
 from burnish.train.signals import StopRequest, watched_signals
 from burnish.train.weights import Weights
@@ -61,6 +61,7 @@ class Course:
     rehearsed: int = 0  # of the items, the last ones, are mixed into the others
     share: float = 0.0  # of each step's rows, for these
     sets: Sets | None = None  # that the other items are of, where there are several
+    sampler: Sampler | None = None  # makes a step's items from its rows, where the task does not find them ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,62 +128,70 @@ def _step(
     accelerator: Accelerator,
     step: int,
 ) -> None:
-    """Make one step of the optimizer and log it.
-
-    Raises:
-        DivergedError: the loss or the gradient is not finite.
-    """
+    """Make one step and log it: one update of the weights, or several on the same batches where the task says so."""
     started = time.perf_counter()
     training, task, tokens, steps = course.training, course.task, plan.tokens, plan.steps
     rows = plan.rows(step)
     mine = sorted(rows, key=lambda row: (tokens[row], row))[accelerator.process_index :: accelerator.num_processes]
-    groups = task.micro_batches(model, mine, tokens, budget=training.micro_tokens)
-    batches = [task.collate([course.items[row] for row in group]) for group in groups]
-    units = _sum(accelerator, sum(task.count(batch) for batch in batches))
+    items = course.sampler(step, mine) if course.sampler else [course.items[row] for row in mine]
+    ready = time.perf_counter()
+    costs = [item.tokens for item in items]
+    groups = task.micro_batches(model, range(len(items)), costs, budget=training.micro_tokens)
+    batches = [task.collate([items[place] for place in group]) for group in groups]
+    units = summed(accelerator, sum(task.count(batch) for batch in batches))
 
     model.train()
     torch.manual_seed(hash((course.seed, step)) & 0xFFFFFFFF)  # dropout and hidden tokens: a function of the step
-    parts = []
-    for batch in batches:
-        part = task.total_loss(model, batch) / units
-        part.backward()
-        weights.collect()
-        parts.append(part.item())
-    loss = _sum(accelerator, math.fsum(parts))
-    norm = _reduce_and_clip(accelerator, weights, training)
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        bad = [row for group, part in zip(groups, parts, strict=True) if not math.isfinite(part) for row in group]
-        ids = ", ".join(course.items[row].id for row in (bad or mine)[:SHOWN_IDS])
-        rate = training.learning_rate or course.method.learning_rate
-        raise DivergedError(
-            f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
-            f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {rate:g})"
-        )
     rate = set_rates(optimizer, schedule_factor(step, steps, training, warmup=course.method.warmup))
-    optimizer.step()
-    weights.publish()
-    weights.clear()
-    task.after_step(model, batches)
+    for _ in range(task.updates_a_step):
+        loss, norm, bad = _gradient(model, course, batches, units, weights, accelerator)
+        suspects = [items[place] for number in bad for place in groups[number]] or items
+        _require_finite(course, step, loss, norm, suspects)
+        optimizer.step()
+        weights.publish()
+        weights.clear()
+        task.after_step(model, batches)
     line = {"step": step + 1, "of": steps, "loss": loss, "grad_norm": norm, "lr": rate, "units": units}
+    line |= means(accelerator, task.facts(items, batches))
+    clock = {"step": step + 1, "seconds": 0.0, "tokens": summed(accelerator, sum(costs))}
     if accelerator.is_main_process:
         course.log("log.jsonl", line)
-        seconds = time.perf_counter() - started
-        course.log("clock.jsonl", {"step": step + 1, "seconds": seconds, "tokens": sum(tokens[row] for row in rows)})
+        for text in task.shown(items):
+            course.log("samples.jsonl", {"step": step + 1, **text})
+        clock["seconds"] = time.perf_counter() - started
+        course.log("clock.jsonl", clock | ({"sampling": ready - started} if course.sampler else {}))
 
 
-def _reduce_and_clip(accelerator: Accelerator, weights: Weights, training: Training) -> float:
-    """Sum the gradients over processes, scale them to the largest allowed norm, return the norm before."""
-    limit = training.clip
-    gradients = weights.gradients()
-    if accelerator.num_processes > 1:
-        flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-    weights.pull(training.l2_start)
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
-    if norm > limit:
-        torch._foreach_mul_(gradients, limit / norm)
-    return float(norm)
+def _gradient(
+    model: nn.Module, course: Course, batches: Sequence[Any], units: float, weights: Weights, accelerator: Accelerator
+) -> tuple[float, float, list[int]]:
+    """Make the gradient of the loss; return the loss, the gradient's norm, and which batches' loss is not finite."""
+    parts = []
+    for batch in batches:
+        part = course.task.total_loss(model, batch) / units
+        torch.autograd.backward(part)
+        weights.collect()
+        parts.append(part.item())
+    add_up(accelerator, weights.gradients())
+    weights.pull(course.training.l2_start)
+    bad = [number for number, part in enumerate(parts) if not math.isfinite(part)]
+    return summed(accelerator, math.fsum(parts)), weights.clip(course.training.clip), bad
+
+
+def _require_finite(course: Course, step: int, loss: float, norm: float, suspects: Sequence[Item]) -> None:
+    """Check that the step can be made.
+
+    Raises:
+        DivergedError: the loss or the gradient is not finite.
+    """
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    ids = ", ".join(item.id for item in suspects[:SHOWN_IDS])
+    rate = course.training.learning_rate or course.method.learning_rate
+    raise DivergedError(
+        f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
+        f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {rate:g})"
+    )
 
 
 def _evaluate(
@@ -223,7 +232,7 @@ def _save(
         Interrupted: a signal came.
     """
     every = course.training.checkpoint_every
-    stop = _sum(accelerator, float(request.exit_code is not None)) > 0
+    stop = summed(accelerator, float(request.exit_code is not None)) > 0
     due = every and state.step % every == 0 and state.step < steps
     if (due or stop) and accelerator.is_main_process:
         course.checkpoints.save(state, weights.stored, optimizer)
@@ -249,10 +258,3 @@ def _stopped_early(watch: Watch, state: State) -> str:
         f"stopped after step {state.step}: {watch.metric} has not risen above {state.best:.4f} "
         f"(step {state.best_step}) for {state.since_best} evaluations"
     )
-
-
-def _sum(accelerator: Accelerator, value: float) -> Any:
-    """Return the sum of a number over all processes."""
-    if accelerator.num_processes == 1:
-        return value
-    return accelerator.reduce(torch.tensor(float(value), device=accelerator.device, dtype=torch.float64)).item()

@@ -1,7 +1,10 @@
 """Several processes that train one model: which of them leads, and what they agree on."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list
 
 from burnish.models.precision import chosen_dtype
@@ -20,3 +23,28 @@ def agreed_dtype(training: Training) -> torch.dtype:
     found = [chosen_dtype(training.precision)]
     broadcast_object_list(found)
     return found[0]
+
+
+def summed(accelerator: Accelerator, value: float) -> Any:
+    """Return the sum of a number over all processes."""
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.reduce(torch.tensor(float(value), device=accelerator.device, dtype=torch.float64)).item()
+
+
+def means(accelerator: Accelerator, facts: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Return each sum divided by what it is divided by, both over all processes; what there is nothing of is left out.
+
+    facts: by name, the same names in every process.
+    """
+    sums = {name: (summed(accelerator, total), summed(accelerator, of)) for name, (total, of) in facts.items()}
+    return {name: total / of for name, (total, of) in sums.items() if of}
+
+
+def add_up(accelerator: Accelerator, gradients: Sequence[torch.Tensor]) -> None:
+    """Sum the gradients over all processes, in place."""
+    if accelerator.num_processes == 1:
+        return
+    flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

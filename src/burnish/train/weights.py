@@ -60,6 +60,14 @@ class Weights:
             if master.grad is not None:
                 master.grad.add_(master - start, alpha=strength)
 
+    def clip(self, limit: float) -> float:
+        """Scale the gradients to the largest allowed norm; return the norm before."""
+        gradients = self.gradients()
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
+        if norm > limit:
+            torch._foreach_mul_(gradients, limit / norm)
+        return float(norm)
+
     @torch.no_grad()
     def interpolate(self, share: float) -> None:
         """Go back towards the start, whose share is 1 - share (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903)."""
