@@ -33,6 +33,13 @@ def test_training_and_serving_write_the_same_prompt() -> None:
     assert FORMAT.completion(ROW).prompt == FORMAT.messages("which?", CHUNKS)
 
 
+def test_judges_of_answers_get_the_same_prompt_with_passages_and_answers() -> None:
+    asked = FORMAT.asked(ROW)
+    assert asked.prompt == FORMAT.completion(ROW).prompt
+    assert asked.answers == ("this [2]", "that [2]")
+    assert asked.passages == ("title a\ntext of a", "title b\ntext of b", "title c\ntext of c")
+
+
 def test_an_answer_cites_the_gold_passages_shown_by_their_numbers() -> None:
     row = FORMAT.completion(ROW)
     assert row.completion == "this [2]"

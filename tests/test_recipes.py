@@ -55,6 +55,8 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     ),
     "extract": lines(*map(_squad, TEXTS)),
     "generate": lines(*map(_chat, TEXTS)),
+    "few_shot": lines(*map(_chat, TEXTS)),
+    "rag": lines(*map(_chat, TEXTS)),
     "summarize": lines(*({"source": [text, "and so"], "target": [text, "or so"], "paper_id": 1} for text in TEXTS)),
     "translate": separated("\t", ("de", "en"), *((text, text) for text in TEXTS)),
     "pretrain": lines(*({"id": text, "text": text} for text in TEXTS)),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from burnish.errors import DataError
 from burnish.rag_rows import RagRow
-from burnish.records import Chunk, Completion, Message
+from burnish.records import Chunk, Completion, Message, Prompt
 from burnish.spec import Spec
 from burnish.text import normal
 
@@ -86,6 +86,21 @@ class PromptFormat(Spec):
             prompt=self.messages(row.question, row.passages, shots=shots),
             completion=self.reply(row),
             others=tuple(self._cited(other, row) for other in row.others) if row.answerable else (),
+        )
+
+    def asked(self, row: RagRow) -> Prompt:
+        """Return a row as a prompt alone, with the passages and the right answers that judges of answers read.
+
+        Raises:
+            DataError: as in `completion`.
+        """
+        told = self.completion(row)
+        return Prompt(
+            id=row.id,
+            group=row.group,
+            prompt=told.prompt,
+            answers=(told.completion, *told.others),
+            passages=tuple(map(self.piece, row.passages)),
         )
 
     def abstains(self, text: str) -> bool:

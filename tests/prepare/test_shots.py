@@ -48,6 +48,16 @@ def test_a_row_never_sees_itself_its_group_or_its_own_question(tmp_path: Path) -
             assert row[-1] not in row[:-1]
 
 
+def test_of_a_conversation_the_same_answers_are_learned_with_examples(tmp_path: Path) -> None:
+    said = [("user", "hello"), ("assistant", "hi"), ("user", "who")]
+    talk = Completion(
+        id="a", prompt=tuple(Message(role=role, content=text) for role, text in said), completion="me", answers_from=1
+    )
+    [row] = with_shots([talk], POOL, Shots(count=2), cache=tmp_path, progress=lambda *_: None)
+    assert row.answers_from == 5
+    assert [message.content for message in row.prompt[5:] if isinstance(message, Message)] == ["hi", "who"]
+
+
 def test_plain_prompts_become_one_text(tmp_path: Path) -> None:
     pool = [Completion(id=f"t{n}", prompt=f"Q: {n}\nA: ", completion=str(n)) for n in range(2)]
     asked = Completion(id="a", prompt="Q: 7\nA: ", completion="7", others=("seven",))

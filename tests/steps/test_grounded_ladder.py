@@ -8,6 +8,7 @@ import pytest
 
 import tiny
 from burnish.errors import DataError, RecipeError
+from burnish.generators.local import Local
 from burnish.ladder_recipe import Ladder
 from burnish.prepare.beir import write_beir
 from burnish.prepare.corpus import Prepared
@@ -91,6 +92,25 @@ def test_training_rows_cite_or_abstain_and_show_an_example(climbed: tuple[Path, 
         ]
     dev = read_jsonl(folder / "data" / "generator.dev.jsonl", Completion)
     assert dev
+
+
+def test_asking_puts_the_question_as_the_last_rung_did(
+    climbed: tuple[Path, Mapping[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = climbed
+    seen: list[Any] = []
+
+    class Hearing:
+        def write(self, prompts: Any, *, done: Any) -> list[str]:
+            seen.extend(prompts)
+            done(len(prompts))
+            return ["w1 [2]"]
+
+    monkeypatch.setattr(Local, "load", lambda _: Hearing())
+    answer = ask(folder, "which w1 cat", progress=quiet)
+    [prompt] = seen
+    assert [message.role for message in prompt] == ["system", "user", "assistant", "user"]
+    assert [passage["cited"] for passage in answer["passages"]] == [False, True]
 
 
 def test_asking_tells_the_cited_passages_by_their_numbers(climbed: tuple[Path, Mapping[str, Any]]) -> None:

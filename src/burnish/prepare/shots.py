@@ -137,7 +137,8 @@ def shown(row: Completion, examples: Sequence[Completion]) -> Completion:
         for example in examples
         for message in (*_turns(example), Message(role="assistant", content=example.completion))
     ]
-    return row.model_copy(update={"prompt": (*system, *earlier, *row.prompt[len(system) :])})
+    begins = None if row.answers_from is None else row.answers_from + len(earlier)  # examples are read, not learned
+    return row.model_copy(update={"prompt": (*system, *earlier, *row.prompt[len(system) :]), "answers_from": begins})
 
 
 def _turns(row: Completion) -> tuple[Message, ...]:

@@ -1,17 +1,21 @@
 """Ask: a question in, an answer with its cited passages out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from burnish.errors import RunError
 from burnish.generators import Generator
+from burnish.prepare.corpus import Prepared
 from burnish.prepare.folder import open_prepared
+from burnish.prepare.shots import Shots
 from burnish.prompt import PromptFormat, citations
 from burnish.readers import Reader
-from burnish.records import Chunk
+from burnish.records import Question
 from burnish.retrievers import Progress, Retriever
 from burnish.run import read_json
+from burnish.steps.shelf import Shelf
+
+ASKED = "?"  # the id of the question: no training row's
 
 
 def ask(folder: Path, question: str, *, model: str | None = None, progress: Progress) -> dict[str, Any]:
@@ -29,18 +33,18 @@ def ask(folder: Path, question: str, *, model: str | None = None, progress: Prog
         raise RunError(f"{folder}: no finished ladder stands here; `burnish ladder RECIPE` or `burnish demo` makes one")
     pipeline = read_json(folder / "pipeline.json")
     prompt = PromptFormat(**pipeline["prompt"])
-    chunks = _chunks(folder, pipeline)
-    passages = []
-    if pipeline["retriever"]:
-        searcher = Retriever.read(pipeline["retriever"]).build(chunks, cache=folder / "index", progress=progress)
-        by_id = {chunk.id: chunk for chunk in chunks}
-        passages = [by_id[hit.id] for hit in searcher.search([question], prompt.passages)[0]]
+    shelf = Shelf(_data(folder, pipeline), folder / "index", say=lambda _: None, progress=progress)
+    retriever = Retriever.read(pipeline["retriever"]) if pipeline["retriever"] else None
+    asked = [Question(id=ASKED, question=question)]
+    [passages] = shelf.passages(asked, retriever, prompt.passages)
     text = ""
     if model or pipeline["generator"]:
         progress("loading the generator", 0, 1)
         settings = {"kind": "local", "model": _model(model), **_length(pipeline)} if model else pipeline["generator"]
         writer = Generator.read(settings).load()
-        [text] = writer.write([prompt.messages(question, passages)], done=lambda done: progress("answering", done, 1))
+        [shots] = shelf.shots(Shots.model_validate(pipeline.get("shots") or {}), asked, retriever, prompt)
+        put = prompt.messages(question, passages, shots=shots)
+        [text] = writer.write([put], done=lambda done: progress("answering", done, 1))
     numbers = citations(text) if prompt.cite else ()
     shown = [
         {**chunk.model_dump(), "cited": place in numbers if prompt.cite else bool(chunk.title) and chunk.title in text}
@@ -49,10 +53,13 @@ def ask(folder: Path, question: str, *, model: str | None = None, progress: Prog
     return {"question": question, "text": text, "abstained": prompt.abstains(text), "passages": shown}
 
 
-def _chunks(folder: Path, pipeline: dict[str, Any]) -> Sequence[Chunk]:
-    """Return the pipeline's passages: as a ladder prepared them, or from where rows were made of them."""
+def _data(folder: Path, pipeline: dict[str, Any]) -> Prepared:
+    """Return the pipeline's passages and questions: as they were prepared, or from where rows were made of them."""
     source = pipeline.get("source")
-    return Reader.read(source).load().chunks if source else open_prepared(folder / "data").chunks
+    if not source:
+        return open_prepared(folder / "data")
+    chunks = Reader.read(source).load().chunks
+    return Prepared(chunks, train=[], dev=[], test=[], rejected=[], leaks=[], near_duplicates=[], card={})
 
 
 def _model(name: str | None) -> str:

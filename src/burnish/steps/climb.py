@@ -92,6 +92,7 @@ class Climb:
             "retriever": dump_part(retriever) if isinstance(retriever, Retriever) else None,
             "generator": dump_part(last.generator) if last and last.generator else None,
             "prompt": self.recipe.prompt.model_dump(mode="json"),
+            "shots": last.shots.model_dump(mode="json") if last else None,
         }
 
     def _retrieval(self, rung: Rung) -> Measured:

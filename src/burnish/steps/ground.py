@@ -38,9 +38,10 @@ def ground(recipe: Ground, folder: Path, *, say: Say, progress: Progress) -> dic
     """Make the rows; return what `ground.json` holds.
 
     The folder gets train.jsonl, dev.jsonl and test.jsonl, prompts and completions as `burnish train` reads them;
-    rows/SIDE.jsonl, the same with their passages and gold ids; rejected.jsonl, the questions without a row, each with
-    the reason; and pipeline.json, by which `burnish ask` puts questions in the same way. What is costly stays in
-    `work`: the same command, killed or with other settings, goes on from there.
+    rows/SIDE.jsonl, the same with their passages and gold ids; prompts/SIDE.jsonl, what judges of answers read;
+    rejected.jsonl, the questions without a row, each with the reason; and pipeline.json, by which `burnish ask` puts
+    questions in the same way. What is costly stays in `work`: the same command, killed or with other settings, goes on
+    from there.
 
     Raises:
         RunError: something stands in the folder that was not written so, or was changed since.
@@ -107,6 +108,7 @@ def _write(
     write_json(folder / "work" / "written.json", {"sha256": sums})
     for side, found in made.items():
         write_text(folder / "rows" / f"{side}.jsonl", dump_jsonl(found.rows))
+        write_text(folder / "prompts" / f"{side}.jsonl", dump_jsonl(map(recipe.prompt.asked, found.rows)))
         write_text(folder / f"{side}.jsonl", texts[f"{side}.jsonl"])
     write_text(folder / "rejected.jsonl", dump_jsonl(rejected))
     write_json(
