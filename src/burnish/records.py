@@ -200,6 +200,11 @@ class Completion(Record):
     @model_validator(mode="after")
     def _ends_with_the_user(self) -> "Completion":
         _check_asks(self.prompt, "the completion is the assistant's")
+        roles = [] if isinstance(self.prompt, str) else [message.role for message in self.prompt]
+        start = len(roles) if self.answers_from is None else self.answers_from
+        for place, role in enumerate(roles[start:], start=start):
+            if role == "assistant" and (not place or roles[place - 1] != "user"):
+                raise ValueError(f"message {place + 1} of the prompt is an answer to be trained, and answers nothing")
         return self
 
 

@@ -187,3 +187,76 @@ def test_a_run_without_padding_is_the_run_with_it(
     packed = losses("packed")
     monkeypatch.setattr(segments, "can_cut", lambda _: False)
     assert packed == pytest.approx(losses("padded"), rel=1e-5)
+
+
+def conversation(*, answers_from: int | None = 0) -> Completion:
+    turns = (("user", "how ?"), ("assistant", "one two"), ("user", "sort"), ("assistant", "red"), ("user", "last ?"))
+    prompt = tuple(Message.model_validate({"role": role, "content": content}) for role, content in turns)
+    return Completion(id="c", prompt=prompt, completion="four", answers_from=answers_from)
+
+
+def test_every_answer_of_a_conversation_is_trained_with_its_end(built: Built):
+    rows = [conversation(), *tiny.completions(3)]
+    [item, *_] = items = Generate().encode(rows, built).items
+    words = built.tokenizer.convert_ids_to_tokens
+    assert [words(answer) for answer in item.answers] == [
+        ["one", "two", "<|end|>"],
+        ["red", "<|end|>"],
+        ["four", "<|end|>"],
+    ]
+    assert Generate().count(Generate().collate([item])) == 7
+    [line, *_] = Generate().audit(items, built)
+    assert line.endswith("trained: 'one two <|end|>' … 'red <|end|>' … 'four <|end|>'")
+
+
+def test_a_conversations_loss_is_that_of_its_answers_one_by_one(built: Built):
+    row, task = conversation(), Generate()
+    ends = [place for place, turn in enumerate(row.prompt) if isinstance(turn, Message) and turn.role == "assistant"]
+    alone = [
+        Completion(id=str(end), prompt=row.prompt[:end], completion=row.prompt[end].content)  # type: ignore[union-attr]
+        for end in ends
+    ]
+    others = tiny.completions(2)
+    with torch.no_grad():
+        whole = task.total_loss(built.model, task.collate(task.encode([row, *others], built).items))
+        apart = [row.model_copy(update={"answers_from": None}), *alone, *others]
+        single = task.total_loss(built.model, task.collate(task.encode(apart, built).items))
+    torch.testing.assert_close(whole, single)
+
+
+def test_the_last_answer_alone_is_trained_where_that_is_asked_for_or_the_row_is_a_prompt(built: Built):
+    for task, row in ((Generate(turns="last"), conversation()), (Generate(), conversation(answers_from=None))):
+        [item] = task.encode([row], built).items
+        assert [built.tokenizer.decode(answer) for answer in item.answers] == ["four <|end|>"]
+
+
+def test_an_answer_to_be_trained_answers_something():
+    with pytest.raises(ValueError, match="message 2 of the prompt is an answer to be trained, and answers nothing"):
+        Completion(
+            id="a",
+            prompt=(
+                Message(role="system", content="a"),
+                Message(role="assistant", content="b"),
+                Message(role="user", content="c"),
+            ),
+            completion="d",
+            answers_from=0,
+        )
+
+
+def test_a_template_that_shows_earlier_answers_otherwise_is_refused(tmp_path: Path):
+    shortened = tiny.CHAT_TEMPLATE.replace(
+        "{{ message['content'] }}",
+        "{{ 'and' if message['role'] == 'assistant' and not loop.last else message['content'] }}",
+    )
+    other = Generate().build(str(tiny.tiny_llama(tmp_path, template=shortened)))
+    with pytest.raises(DataError, match="row 'c': the model's chat template shows answer 1 otherwise once the conv"):
+        Generate().encode([conversation()], other)
+    assert Generate(turns="last").encode([conversation()], other).items
+
+
+def test_an_encoder_decoder_learns_the_last_answer_and_says_so(tmp_path: Path):
+    writer = Generate().build(str(tiny.tiny_t5(tmp_path)))
+    found = Generate().encode([conversation()], writer)
+    assert found.notes == {"conversations of which an encoder-decoder learns the last answer alone": 1}
+    assert len(found.items[0].answers) == 1

@@ -56,6 +56,24 @@ def collate_branches(rows: Sequence[Branches]) -> CompletionBatch:
     return CompletionBatch(segments, torch.tensor(places), *_targets(rows))
 
 
+def collate_turns(rows: Sequence[tuple[Sequence[int], Sequence[range]]]) -> CompletionBatch:
+    """Return the batch of a causal model whose rows have trained tokens in several places, one behind the other.
+
+    rows: token ids, and where trained tokens stand among them, the last one at the end. A row's lengths are one number.
+    """
+    segments, _ = lay_out([(ids[:-1], ()) for ids, _ in rows])
+    places: list[int] = []
+    targets: list[int] = []
+    start = 0
+    for ids, spans in rows:
+        for span in spans:
+            places += [start + place - 1 for place in span]
+            targets += ids[span.start : span.stop]
+        start += len(ids) - 1
+    lengths = [sum(map(len, spans)) for _, spans in rows]
+    return CompletionBatch(segments, torch.tensor(places), torch.tensor(targets), lengths)
+
+
 def collate_branches_apart(rows: Sequence[Branches]) -> CompletionBatch:
     """Return the batch of an encoder-decoder: the encoder reads each prompt once, the decoder writes the completions.
 

@@ -1,13 +1,20 @@
 """Prompts and completions as token ids, by the model's own chat template: the same for training and for writing."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from burnish.errors import DataError, ModelError
 from burnish.models.token_ids import bare_ids, framed_ids
 from burnish.records import Completion, Message, raise_faults
 
 Prompt = str | Sequence[Message]
+
+
+class Turns(NamedTuple):
+    """A conversation's token ids, and where the answers stand that are trained; the last one ends it."""
+
+    ids: list[int]
+    spans: tuple[range, ...]
 
 
 def prompt_text(prompt: Prompt, tokenizer: Any, *, apart: bool = False) -> str:
@@ -73,6 +80,47 @@ def render(rows: Sequence[Completion], tokenizer: Any, *, apart: bool = False) -
         whole = completion[: completion.index(eos)] if eos in completion else completion
         out.append((prompt, [*whole, eos]))
     return out
+
+
+def render_turns(rows: Sequence[Completion], tokenizer: Any) -> list[Turns]:
+    """Return each row's tokens with every answer that is trained: its completion, and those from `answers_from` on.
+
+    What stands before an answer is, token for token, what the model meets when it writes that answer.
+
+    Raises:
+        DataError: as in `render`; or the template shows an answer otherwise once the conversation has gone on.
+        ModelError: the tokenizer has no end token.
+    """
+    asked = [[*_earlier(row), row] for row in rows]
+    rendered = iter(render([one for found in asked for one in found], tokenizer))
+    turns, bad = [], []
+    for row, found in zip(rows, asked, strict=True):
+        ids: list[int] = []
+        spans: list[range] = []
+        for number in range(len(found)):
+            prompt, completion = next(rendered)
+            if prompt[: len(ids)] != ids:
+                bad.append(
+                    f"row {row.id!r}: the model's chat template shows answer {number} otherwise once the conversation "
+                    "goes on, so that later answers would be trained behind what writing never meets; train the last "
+                    "answer alone (task.turns: last)"
+                )
+            spans.append(range(len(prompt), len(prompt) + len(completion)))
+            ids = [*prompt, *completion]
+        turns.append(Turns(ids, tuple(spans)))
+    raise_faults(list(dict.fromkeys(bad)))
+    return turns
+
+
+def _earlier(row: Completion) -> list[Completion]:
+    """Return the earlier answers of a conversation that are trained, each with what it answers."""
+    if row.answers_from is None or isinstance(row.prompt, str):
+        return []
+    return [
+        Completion(id=row.id, prompt=row.prompt[:place], completion=message.content)
+        for place, message in enumerate(row.prompt)
+        if message.role == "assistant" and place >= row.answers_from
+    ]
 
 
 def _fault(row: Completion, tokenizer: Any) -> str:

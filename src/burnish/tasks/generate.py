@@ -13,12 +13,12 @@ from torch.nn import functional
 from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.metrics import Metric
-from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, completion_logits
+from burnish.models.completions import CompletionBatch, collate_branches_apart, collate_turns, completion_logits
 from burnish.models.decode import write
 from burnish.models.divergence import divergence
 from burnish.models.load import load_writer
 from burnish.models.packing import micro_batches, packed_batches
-from burnish.models.render import prompt_ids, render
+from burnish.models.render import Turns, prompt_ids, render, render_turns
 from burnish.models.save import save_network
 from burnish.models.segments import is_packed
 from burnish.models.start import at_start, remember_start
@@ -31,21 +31,36 @@ DEV_TOKENS = 8192  # tokens in one forward pass over the dev set
 
 @dataclass(frozen=True, slots=True)
 class GenerateItem:
-    """A prompt and its completion, tokenized; the completion ends with the end of the turn."""
+    """A prompt and its completion, tokenized, or a conversation; each trained answer ends with the end of the turn."""
 
     id: str
-    prompt: tuple[int, ...]
-    completion: tuple[int, ...]
+    ids: tuple[int, ...]
+    spans: tuple[range, ...]  # where the trained answers stand, the last one at the end
     apart: bool  # the prompt is read by an encoder of its own
 
     @property
     def tokens(self) -> int:
-        """Tokens of both."""
-        return len(self.prompt) + len(self.completion)
+        """Tokens of the whole."""
+        return len(self.ids)
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """What stands before the last answer."""
+        return self.ids[: self.spans[-1].start]
+
+    @property
+    def answers(self) -> list[tuple[int, ...]]:
+        """The trained answers."""
+        return [self.ids[span.start : span.stop] for span in self.spans]
+
+    @property
+    def completion(self) -> tuple[int, ...]:
+        """The last answer."""
+        return self.answers[-1]
 
 
 class Generate(Task):
-    """Text generation, trained on the completion alone: the prompt is read, never learned. Any model that writes.
+    """Text generation, trained on answers alone: what is asked is read, never learned. Any model that writes.
 
     kl_start: β of a pull to what the model said before, against forgetting: at each trained token the loss is
     loss + β·KL(P_start‖P), P over the whole vocabulary (as in learning without forgetting, Li & Hoiem 2016, arXiv
@@ -58,6 +73,7 @@ class Generate(Task):
     metrics: tuple[Metric, ...] = Field(default_factory=lambda: (Metric.read("perplexity"),))
     kl_start: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     watch: Literal["likelihood", "metric"] = "likelihood"  # what is scored while training; a metric writes every answer
+    turns: Literal["every", "last"] = "every"  # of a conversation's answers, which are trained
     max_tokens: int = 1024  # a longer row is left out, and counted: a cut one would teach half an answer
     max_new_tokens: int = Field(default=128, ge=1)  # of an answer, when metrics have it written
 
@@ -75,18 +91,31 @@ class Generate(Task):
     def encode(self, rows: Sequence[Completion], built: Built) -> Encoded:
         """Tokenize prompts and completions by the model's own template."""
         apart = bool(built.model.config.is_encoder_decoder)  # type: ignore[union-attr]
-        items, too_long = [], 0
-        for row, (prompt, completion) in zip(rows, render(rows, built.tokenizer, apart=apart), strict=True):
-            if len(prompt) + len(completion) > self.max_tokens:
-                too_long += 1
-            else:
-                items.append(GenerateItem(row.id, tuple(prompt), tuple(completion), apart))
-        return Encoded(items, {f"rows of more than {self.max_tokens} tokens left out": too_long} if too_long else {})
+        several = sum(row.answers_from is not None for row in rows)
+        if apart:
+            found = [
+                Turns([*prompt, *completion], (range(len(prompt), len(prompt) + len(completion)),))
+                for prompt, completion in render(rows, built.tokenizer, apart=True)
+            ]
+        else:
+            last = [row.model_copy(update={"answers_from": None}) for row in rows]
+            found = render_turns(rows if self.turns == "every" else last, built.tokenizer)
+        items = [
+            GenerateItem(row.id, tuple(turns.ids), turns.spans, apart)
+            for row, turns in zip(rows, found, strict=True)
+            if len(turns.ids) <= self.max_tokens
+        ]
+        notes = {
+            f"rows of more than {self.max_tokens} tokens left out": len(rows) - len(items),
+            "conversations of which an encoder-decoder learns the last answer alone": several * apart,
+        }
+        return Encoded(items, {note: count for note, count in notes.items() if count})
 
     def collate(self, items: Sequence[GenerateItem]) -> CompletionBatch:
         """Put all prompts and completions into one row, or into an encoder's and a decoder's."""
-        rows = [(item.prompt, (item.completion,)) for item in items]
-        return collate_branches_apart(rows) if items[0].apart else collate_branches(rows)
+        if items[0].apart:
+            return collate_branches_apart([(item.prompt, (item.completion,)) for item in items])
+        return collate_turns([(item.ids, item.spans) for item in items])
 
     def micro_batches(
         self, model: nn.Module, rows: Sequence[int], tokens: Sequence[int], *, budget: int
@@ -114,14 +143,20 @@ class Generate(Task):
         Raises:
             DataError: a row trains no token, or its trained tokens do not end with the end of the turn.
         """
-        faulty = [item.id for item in items if item.completion[-1:] != (built.tokenizer.eos_token_id,)]
+        end = built.tokenizer.eos_token_id
+        faulty = [item.id for item in items if any(answer[-1:] != (end,) for answer in item.answers)]
         if faulty:
             raise DataError(
                 f"{len(faulty)} rows train no token or no end of turn, so the model could not learn to stop: "
                 f"{', '.join(faulty[:5])}. Look at the model's chat template and its eos token"
             )
         decode = built.tokenizer.decode
-        return [f"…{decode(item.prompt[-12:])!r} ⟶ trained: {decode(item.completion)!r}" for item in items[:3]]
+        lines = []
+        for item in items[:3]:
+            before = decode(item.ids[max(0, item.spans[0].start - 12) : item.spans[0].start])
+            trained = " … ".join(repr(decode(answer)) for answer in item.answers)
+            lines.append(f"…{before!r} ⟶ trained: {trained}")
+        return lines
 
     @property
     def dev_label(self) -> str:
