@@ -22,6 +22,7 @@ from burnish.models.render import Turns, prompt_ids, render, render_turns
 from burnish.models.save import save_network
 from burnish.models.segments import is_packed
 from burnish.models.start import at_start, remember_start
+from burnish.models.teacher import Teacher
 from burnish.records import Completion, Record
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
@@ -65,6 +66,7 @@ class Generate(Task):
     kl_start: β of a pull to what the model said before, against forgetting: at each trained token the loss is
     loss + β·KL(P_start‖P), P over the whole vocabulary (as in learning without forgetting, Li & Hoiem 2016, arXiv
     1606.09282, at temperature 1). It costs a second forward pass.
+    teacher: a larger model with the same tokenizer, whose distribution of each trained token is learned beside it.
     """
 
     record: ClassVar[type[Record]] = Completion
@@ -72,15 +74,18 @@ class Generate(Task):
     loss: CrossEntropy = CrossEntropy()
     metrics: tuple[Metric, ...] = Field(default_factory=lambda: (Metric.read("perplexity"),))
     kl_start: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    teacher: Teacher | None = None
     watch: Literal["likelihood", "metric"] = "likelihood"  # what is scored while training; a metric writes every answer
     turns: Literal["every", "last"] = "every"  # of a conversation's answers, which are trained
     max_tokens: int = 1024  # a longer row is left out, and counted: a cut one would teach half an answer
     max_new_tokens: int = Field(default=128, ge=1)  # of an answer, when metrics have it written
 
     def begin(self, model: nn.Module) -> Sequence[Tensor]:
-        """Remember the start, where the loss pulls towards it."""
+        """Remember the start, where the loss pulls towards it, and load the teacher."""
         if self.kl_start:
             remember_start(model)
+        if self.teacher:
+            self.teacher.begin(model)
         return ()
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
@@ -129,20 +134,26 @@ class Generate(Task):
 
     def total_loss(self, model: nn.Module, batch: CompletionBatch) -> Tensor:
         """Return the loss summed over the trained tokens; the LM head sees their positions alone."""
-        if not self.kl_start:
-            logits = completion_logits(model, batch)
-            return self.loss(logits, batch.targets.to(logits.device))
-        with at_start(model) as start:
-            before = completion_logits(start, batch)
+        before = None
+        if self.kl_start:
+            with at_start(model) as start:
+                before = completion_logits(start, batch)
         logits = completion_logits(model, batch)
-        return self.loss(logits, batch.targets.to(logits.device)) + self.kl_start * divergence(before, logits)
+        total = self.loss(logits, batch.targets.to(logits.device))
+        if self.teacher:
+            weight = self.teacher.weight
+            total = (1 - weight) * total + weight * self.teacher.pull(model, batch, logits)
+        return total if before is None else total + self.kl_start * divergence(before, logits)
 
     def audit(self, items: Sequence[GenerateItem], built: Built) -> list[str]:
         """Show the trained tokens of three rows.
 
         Raises:
             DataError: a row trains no token, or its trained tokens do not end with the end of the turn.
+            ModelError: the teacher's tokens are others.
         """
+        if self.teacher:
+            self.teacher.require_same_tokens(built.model, built.tokenizer)
         end = built.tokenizer.eos_token_id
         faulty = [item.id for item in items if any(answer[-1:] != (end,) for answer in item.answers)]
         if faulty:
