@@ -16,7 +16,7 @@ _SMALL = frozenset(part for word in STOPWORDS_EN_PLUS for part in words(word)) |
     "n"
 }  # `is n't`, as treebanks write it
 _NOT = frozenset(["no", "not", "never", "none", "nobody", "nothing", "nowhere", "neither", "nor", "without", "cannot"])
-_REACH = 2  # content words behind a negation that it denies
+_BETWEEN = _SMALL | {"longer", "yet", "ever", "even"}  # `no longer works` denies that it works
 _WINDOW = 3  # sentences that may bear a claim together
 
 
@@ -32,8 +32,8 @@ class Lexical(Grounder):
     """The share of a claim's content words, by their stems (Porter), that a piece of a passage holds, 0…1.
 
     A piece is up to three sentences in a row; the best counts. It gives 0 where a number of the claim is not in the
-    piece, or where a shared word is denied on one side alone: it is one of the two content words behind a negation
-    (`not`, `never`, `without`, …); of a piece, the sentence with most of the claim's words is asked. Content words are
+    piece, or where a shared word is denied on one side alone: it is the first content word behind a negation (`not`,
+    `never`, `without`, …); of a piece, the sentence with most of the claim's words is asked. Content words are
     all but English stop words; a claim of those alone is compared by all its words. What is true and said in other
     words goes unsupported, and what is wrong and made of the passage's words goes through: calibrate on judged
     answers, or train a detector.
@@ -60,8 +60,7 @@ def _said(text: str, stem: Callable[[str], str]) -> _Said:
     denied: set[str] = set()
     for place, word in enumerate(said):
         if word in _NOT or (word == "t" and place and said[place - 1].endswith("n")):
-            behind = [word for word in said[place + 1 :] if word not in _SMALL]
-            denied |= {*map(stem, behind[:_REACH])}
+            denied |= {stem(word) for word in [*(w for w in said[place + 1 :] if w not in _BETWEEN)][:1]}
     return _Said(frozenset(map(stem, said)), frozenset(map(stem, content)), frozenset(denied))
 
 
