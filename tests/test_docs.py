@@ -22,10 +22,11 @@ from burnish.prepare.synthesize import ANSWER
 from burnish.recipe import Recipe, read_recipe
 from burnish.records import Message
 from burnish.tasks import Task
+from burnish.tasks.generate import Generate
 from every.cells import BACKBONES, REFUSED, Cell
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [*Task.names(), "data", "methods", "pairs", "towers", "unlabelled"]
+PAGES = [*Task.names(), "data", "distill", "methods", "pairs", "towers", "unlabelled"]
 LINES = 120  # of a page: a screen or two
 SMALL = ["training.batch=2", "training.epochs=1", "training.precision=fp32"]
 SIZES = {  # what a tiny model can read
@@ -88,6 +89,7 @@ def models(page: str, folder: Path) -> dict[str, Path]:
     return {
         "embedded/minilm": tiny.tiny_bert(folder / "bert", words=known),
         "embedded/smollm2": tiny.tiny_llama(folder / "llama", words=known),
+        "HuggingFaceTB/SmolLM2-360M-Instruct": tiny.tiny_llama(folder / "larger", seed=1, words=known),
     }
 
 
@@ -107,6 +109,8 @@ def tiny_sized(arguments: list[str], stand_ins: dict[str, Path]) -> list[str]:
     """Return a command on a recipe with another model and small sizes."""
     recipe = read_recipe(Path(arguments[1]), Recipe)
     changes = [f"model={stand_ins[recipe.model]}", *SMALL, *SIZES.get(recipe.task.kind, [])]
+    if isinstance(recipe.task, Generate) and recipe.task.teacher:
+        changes.append(f"task.teacher.model={stand_ins[recipe.task.teacher.model]}")
     return [*arguments, *(part for change in changes for part in ("--set", change))]
 
 

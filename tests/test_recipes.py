@@ -11,6 +11,7 @@ from burnish.recipe import Recipe, read_recipe
 from burnish.run import Run
 from burnish.steps.train import train
 from burnish.tasks import Task
+from burnish.tasks.generate import Generate
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.yaml"))
 SMALL = ["training.batch=4", "training.epochs=2", "training.precision=fp32", "training.evaluations=1"]
@@ -55,6 +56,7 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     ),
     "extract": lines(*map(_squad, TEXTS)),
     "generate": lines(*map(_chat, TEXTS)),
+    "distill": lines(*map(_chat, TEXTS)),
     "few_shot": lines(*map(_chat, TEXTS)),
     "rag": lines(*map(_chat, TEXTS)),
     "summarize": lines(*({"source": [text, "and so"], "target": [text, "or so"], "paper_id": 1} for text in TEXTS)),
@@ -73,6 +75,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "embedded/minilm": tiny.tiny_bert(folder / "bert"),
         "embedded/smollm2": tiny.tiny_llama(folder / "llama"),
+        "HuggingFaceTB/SmolLM2-360M-Instruct": tiny.tiny_llama(folder / "larger", seed=1),
         "google-t5/t5-small": tiny.tiny_t5(folder / "t5"),
     }
 
@@ -87,6 +90,8 @@ def trained(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
         for place in filter(None, (plain.data.train, plain.data.dev, plain.data.test)):
             Path(place).write_text(TABLES[path.stem], encoding="utf-8")
         changes = [f"model={models[plain.model]}", *SMALL, *SIZES.get(plain.task.kind, [])]
+        if isinstance(plain.task, Generate) and plain.task.teacher:
+            changes.append(f"task.teacher.model={models[plain.task.teacher.model]}")
         return train(read_recipe(path, Recipe, changes), tmp_path / "run", say=lambda _: None, progress=lambda *_: None)
 
     return run

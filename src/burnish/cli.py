@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from burnish.cli_distill import distill
 from burnish.cli_mine import mine
 from burnish.cli_rows import crops, ground, synthesize
 from burnish.errors import BurnishError
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (mine, ground, synthesize, crops):
+for _command in (mine, ground, distill, synthesize, crops):
     app.command()(_command)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
