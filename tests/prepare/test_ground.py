@@ -65,6 +65,8 @@ def test_raft_answers_from_memory_where_that_is_asked_for() -> None:
     made = training_rows([QUESTION], [hits("near", "far")], CHUNKS, settings, passages=2, seed=0)
     assert made.rows[0].answerable
     assert made.rows[0].gold_places == ()
+    held = held_out_rows([QUESTION], [hits("near", "far")], CHUNKS, settings, passages=2)
+    assert held.rows[0].answerable
 
 
 def test_the_share_of_rows_with_gold_is_the_one_asked_for_whatever_the_order() -> None:
@@ -93,13 +95,13 @@ def test_ranked_order_is_that_of_the_retriever() -> None:
 
 
 def test_held_out_rows_are_what_serving_shows_and_no_gold_is_put_in() -> None:
-    missed = held_out_rows([QUESTION], [hits("near", "far", "other", "gold")], CHUNKS, passages=3)
+    missed = held_out_rows([QUESTION], [hits("near", "far", "other", "gold")], CHUNKS, Grounding(), passages=3)
     assert ids(missed) == ["near", "far", "other"]
     assert not missed.rows[0].answerable
-    found = held_out_rows([QUESTION], [hits("near", "gold", "holds")], CHUNKS, passages=3)
+    found = held_out_rows([QUESTION], [hits("near", "gold", "holds")], CHUNKS, Grounding(), passages=3)
     assert ids(found) == ["near", "gold", "holds"]
     assert found.rows[0].answerable
-    another = held_out_rows([QUESTION], [hits("near", "holds")], CHUNKS, passages=3)
+    another = held_out_rows([QUESTION], [hits("near", "holds")], CHUNKS, Grounding(), passages=3)
     assert another.rows[0].answerable
     assert (missed.ways[ground.NOT_FOUND], found.ways[ground.FOUND], another.ways[ground.HOLDS]) == (1, 1, 1)
 
@@ -108,7 +110,7 @@ def test_a_question_that_the_source_cannot_answer_is_one_to_abstain_at() -> None
     question = Question(id="q", question="who?")
     for made in (
         trained(["near", "far"], question=question),
-        held_out_rows([question], [hits("near", "far")], CHUNKS, passages=2),
+        held_out_rows([question], [hits("near", "far")], CHUNKS, Grounding(), passages=2),
     ):
         assert not made.rows[0].answerable
         assert made.ways[ground.UNANSWERABLE] == 1

@@ -121,11 +121,17 @@ def training_rows(
 
 
 def held_out_rows(
-    questions: Sequence[Question], hits: Sequence[Sequence[Hit]], chunks: Mapping[str, Chunk], *, passages: int
+    questions: Sequence[Question],
+    hits: Sequence[Sequence[Hit]],
+    chunks: Mapping[str, Chunk],
+    settings: Grounding,
+    *,
+    passages: int,
 ) -> Grounded:
     """Make a row of each dev or test question with the passages that serving would show, in their order.
 
-    A row is answerable where a gold passage is among them, or another one that holds an answer word for word.
+    A row is answerable where a gold passage is among them, or another one that holds an answer word for word; or where
+    the model learns to answer from memory.
     """
     made = Grounded()
     for question, found in zip(questions, hits, strict=True):
@@ -143,7 +149,8 @@ def held_out_rows(
             told = bool(answers) and any(holds(f"{chunk.title}\n{chunk.text}", answers) for chunk in shown)
             way = HOLDS if told else NOT_FOUND
         made.ways[way] += 1
-        made.rows.append(row_of(question, shown, answerable=way in (FOUND, HOLDS)))
+        remembered = way == NOT_FOUND and settings.without_gold == "answer"
+        made.rows.append(row_of(question, shown, answerable=remembered or way in (FOUND, HOLDS)))
     return made
 
 

@@ -64,7 +64,7 @@ def ground(recipe: Ground, folder: Path, *, say: Say, progress: Progress) -> dic
                 made[side].add(
                     training_rows(block, found, chunks, recipe.rows, passages=passages, seed=seed)
                     if side == "train"
-                    else held_out_rows(block, found, chunks, passages=passages)
+                    else held_out_rows(block, found, chunks, recipe.rows, passages=passages)
                 )
         if not made["train"].rows:
             reasons = Counter(row.reason for row in made["train"].rejected)

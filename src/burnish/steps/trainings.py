@@ -117,7 +117,7 @@ class Trainings:
             "train": training_rows(
                 data.train, hits["train"], chunks, part.ground, passages=count, seed=self._recipe.seed
             ),
-            "dev": held_out_rows(data.dev, hits["dev"], chunks, passages=count),
+            "dev": held_out_rows(data.dev, hits["dev"], chunks, part.ground, passages=count),
         }
         for side, found in grounded.items():
             self._say(f"{side}: {told(found)}")
