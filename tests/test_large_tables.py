@@ -11,9 +11,10 @@ import tiny
 from burnish import sequences, table_files
 from burnish.errors import DataError
 from burnish.recipe import Recipe, read_recipe
-from burnish.records import Labelled, Pair, Record, RowsOnDisk, dump_jsonl, records_fingerprint
+from burnish.records import Labelled, Pair, Record, dump_jsonl, records_fingerprint
 from burnish.sequences import Joined
 from burnish.steps.train import resume, train
+from burnish.stored_rows import RowsOnDisk
 from burnish.tables import read_rows
 
 PAIRS = tiny.pairs(20)

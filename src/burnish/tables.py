@@ -12,8 +12,9 @@ from burnish import data_hub
 from burnish.chat_forms import KNOWN
 from burnish.errors import DataError, near_miss
 from burnish.pair_columns import FOREIGN, FORMS, all_names, is_plain, near_name, with_pair_columns
-from burnish.records import Ids, Pair, Record, RowsOnDisk, raise_faults, read_jsonl_into
+from burnish.records import Pair, Record, raise_faults, read_jsonl_into
 from burnish.spec import faults
+from burnish.stored_rows import Ids, RowsOnDisk
 from burnish.table_files import Row, Table, is_large, joined, read_table
 
 R = TypeVar("R", bound=Record)
