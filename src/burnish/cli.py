@@ -12,7 +12,7 @@ import typer
 
 from burnish.cli_distill import distill
 from burnish.cli_mine import mine
-from burnish.cli_rows import crops, ground, synthesize
+from burnish.cli_rows import crops, ground, preferences, synthesize
 from burnish.errors import BurnishError
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (mine, ground, distill, synthesize, crops):
+for _command in (mine, ground, preferences, distill, synthesize, crops):
     app.command()(_command)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]

@@ -79,3 +79,34 @@ def crops(
 
     count = step(corpus, out, settings=Crops(per_passage=per_passage), seed=seed, say=typer.echo)
     typer.echo(f"{out}: {count} pairs")
+
+
+def preferences(
+    source: Annotated[
+        Path, typer.Argument(help="A table of prompts, or of rows with passages; or a recipe.", show_default=False)
+    ],
+    writer: Annotated[
+        str | None, typer.Option(help="The run or model that answers. By default embedded/smollm2.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="A reward or a metric that ranks. By default token_f1.")] = None,
+    answers: Annotated[int | None, typer.Option(min=2, help="Drawn for each prompt. By default 4.")] = None,
+    out: Annotated[Path, typer.Option(help="The pairs to write.")] = Path("preferences.jsonl"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: --set gap=0.3. May be repeated.")
+    ] = None,
+) -> None:
+    """Make preference pairs from your own rows: several answers to each prompt, the best against the worst."""
+    from burnish.steps.preferences_recipe import read_preferences
+    from burnish.terminal import Screen
+
+    recipe = read_preferences(source, writer=writer, by=by, answers=answers, overrides=overrides)
+    with Screen() as screen:
+        from burnish.steps.preferences import preferences as step
+
+        found = step(recipe, out, say=screen.say, progress=screen.progress)
+    counts, mean = found["counts"], found["mean"]
+    screen.show(f"{counts['pairs']:,} pairs of {counts['prompts']:,} prompts, {counts['tied']:,} with equal answers")
+    for reason, count in counts["without"].items():
+        screen.show(f"  {count:,} without a pair: {reason}")
+    screen.show(f"{found['rank']}: {mean['chosen']:.3f} chosen, {mean['rejected']:.3f} rejected")
+    screen.show(f"{out} · {out.with_suffix('.answers.jsonl')} · {out.with_suffix('.preferences.json')}")

@@ -1,0 +1,140 @@
+"""A generator on PubMedQA and SciTLDR: prompts, supervised training, preferences and reinforcement, on the same rows.
+
+python benchmarks/generate.py [--quick] [--rows few,sft] [--data PubMedQA] [--work FOLDER]
+→ benchmarks/results/generate.json, generate-scores.json, docs/benchmarks.md
+
+Every system starts from `embedded/smollm2` and answers a fixed sample of the official test rows. A row that is done is
+written at once, beside those of earlier runs: rows can be run apart. With `--work` trainings are kept.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common import write_table
+from generate_data import DATA, Data, decision, reason
+from generate_kept import AGAINST, Kept
+from generate_rows import ROWS, Made
+
+from burnish.claims import Case, Grounded
+from burnish.evaluation.bertscore import bertscore
+from burnish.grounding.lexical import Lexical
+from burnish.metrics import Metric
+from burnish.metrics.bertscore import Bertscore
+from burnish.recipe import Files
+from burnish.records import Completion
+from burnish.steps.evaluate import of_model
+from burnish.tasks import Task
+
+MAIN = "ROUGE-L"
+METRICS = {MAIN: {"kind": "rouge", "variant": "l"}, "METEOR": {"kind": "meteor"}}
+FAITHFUL = "faithfulness (lexical)"
+DECISION = "yes/no/maybe"
+SCORED = (MAIN, "METEOR", "BERTScore", FAITHFUL, DECISION)
+HEADINGS = ("data", "system", *SCORED, f"{MAIN} to few-shot", "seconds", "peak MB")
+
+
+def answered(made: Made, data: Data) -> tuple[dict[str, Any], list[str]]:
+    """Return what a system took, and what it answers to each test row."""
+    shots = {"shots": made.shots} if made.shots else {}
+    rows = Files.model_validate({**data.files, **shots}).prompted(data.test, Completion)
+    task = Task.read({"kind": "generate", "metrics": ["token_f1"], "max_new_tokens": data.new_tokens})
+    began = time.perf_counter()
+    found = of_model(task, made.model, rows, seed=0, progress=lambda *_: None)
+    facts = {
+        "seconds": made.seconds,
+        "write_seconds": time.perf_counter() - began,
+        "peak_mb": made.peak_mb,
+        "settings": made.settings,
+    }
+    return facts, [*found.predictions["answers"]]
+
+
+def scored(texts: Sequence[str], data: Data) -> dict[str, list[float]]:
+    """Return the score of each text by each metric: its words against the right ones, and whether it decides right."""
+    rights = [(row.completion, *row.others) for row in data.test]
+    scores = {name: Metric.read(metric).score(texts, rights) for name, metric in METRICS.items()}
+    scores["BERTScore"] = bertscore(Bertscore(), texts, rights).scores
+    cases = [Case(data.passages[row.id], reason(text)) for text, row in zip(texts, data.test, strict=True)]
+    judged = Lexical().load()(cases, progress=lambda *_: None)
+    scores[FAITHFUL] = [found.score for found in judged if isinstance(found, Grounded)]  # words alone never fail
+    if data.decisions:
+        scores[DECISION] = [
+            float(decision(text) == data.decisions[row.id]) for text, row in zip(texts, data.test, strict=True)
+        ]
+    return scores
+
+
+def bounded(found: Mapping[str, Any], key: str = "value") -> str:
+    """Return a value, or a difference, with its interval."""
+    sign = "+" if key == "difference" else ""
+    value, low, high = (f"{found[name]:{sign}.3f}" for name in (key, "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def table_line(row: Mapping[str, Any]) -> list[str]:
+    """Return a row of the page's table."""
+    scores, versus = row["scores"], row["versus"].get(AGAINST)
+    return [
+        row["task"],
+        row["label"],
+        *(bounded(scores[metric]) if metric in scores else "" for metric in SCORED),
+        bounded(versus[MAIN], "difference") if versus else "",
+        f"{row['seconds']:.0f} + {row['write_seconds']:.0f}",
+        f"{row['peak_mb']:,.0f}" if row["peak_mb"] else "",
+    ]
+
+
+def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put all rows into the page's table."""
+    note = (
+        "Written by `python benchmarks/generate.py`: a fixed sample of the official test rows (n in the results), "
+        "greedy answers. Intervals are 95 %, differences paired by row. Seconds: training + writing all answers. "
+        "yes/no/maybe is the first such word of an answer; none is wrong."
+    )
+    write_table("generate", "Generation, SmolLM2-135M", HEADINGS, [table_line(row) for row in rows], note)
+
+
+def names(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Return the names that are asked for, in the order in which they are known; all, where none are.
+
+    Raises:
+        ArgumentTypeError: one is not known.
+    """
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    for name in asked:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"there is no {name!r}; there are {', '.join(known)}")
+    return [name for name in known if name in asked or not asked]
+
+
+def main() -> None:
+    """Run the rows that are asked for, and write each as it is done."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few rows and steps: a check that it runs")
+    parser.add_argument("--rows", type=lambda text: names(text, ROWS), default=[*ROWS], help=", ".join(ROWS))
+    parser.add_argument("--data", type=lambda text: names(text, DATA), default=[*DATA], help=", ".join(DATA))
+    parser.add_argument("--work", type=Path, help="keep trainings here, and go on with what is finished")
+    parser.add_argument("--rescore", action="store_true", help="score the answers of earlier runs anew, write no other")
+    options = parser.parse_args()
+    work = (options.work or Path(tempfile.mkdtemp(prefix="burnish-generate-"))) / ("quick" if options.quick else "full")
+    kept = Kept(quick=options.quick)
+    for name in options.data:
+        data = DATA[name](work, quick=options.quick)
+        for system in options.rows:
+            known = kept.told(name, system, data.test) if options.rescore else None
+            if options.rescore and known is None:
+                continue
+            facts, texts = known or answered(ROWS[system].make(data, work / name), data)
+            kept.add(name, system, facts, scored(texts, data), texts, asked=data.test)
+            kept.write()
+            print(" | ".join(table_line(kept.row(name, system))), flush=True)
+            if not options.quick:
+                write_page(kept.rows)
+
+
+if __name__ == "__main__":
+    main()
