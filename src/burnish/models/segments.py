@@ -107,13 +107,6 @@ def lay_out(rows: Sequence[Branches]) -> tuple[Segments, list[list[range]]]:
     return Segments(torch.tensor(ids), torch.tensor(positions), tuple(pieces)), places
 
 
-def hidden_states(model: nn.Module, segments: Segments) -> Tensor:
-    """Return (tokens, width): what a causal model's layers make of each of the row's tokens, without any head."""
-    with _laid_out(model, segments) as (network, inputs, where):
-        hidden: Tensor = network.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
-        return hidden[where.to(hidden.device)]
-
-
 def logits_at(model: nn.Module, segments: Segments, places: Tensor) -> Tensor:
     """Return (places, vocabulary): a causal model's logits at these places of the row, which its LM head alone sees.
 
