@@ -27,15 +27,25 @@ def at_start(model: nn.Module) -> Iterator[nn.Module]:
     Call it before the pass that is trained: the weights are exchanged while this lasts. Soft tokens and prefixes begin
     anywhere, so of a model with these its base is meant, which they do not change.
     """
+    with before_training(model) as network:
+        kept = _starts[model] if network is model else []
+        with exchanged([weight for weight, _ in kept], [start for _, start in kept]):
+            yield network
+
+
+@contextmanager
+def before_training(model: nn.Module) -> Iterator[nn.Module]:
+    """Yield a model that has made no step yet, without dropout and without gradients.
+
+    Of a model with soft tokens or a prefix, its base without these.
+    """
     outer: Any = model
     soft = isinstance(model, PeftModel) and outer.active_peft_config.is_prompt_learning
     network: nn.Module = outer.get_base_model() if soft else model
-    kept = [] if soft else _starts[model]
     training = network.training
     network.eval()
     try:
-        weights, values = [weight for weight, _ in kept], [start for _, start in kept]
-        with exchanged(weights, values), torch.no_grad(), switched_off(network):
+        with torch.no_grad(), switched_off(network):
             yield network
     finally:
         network.train(training)

@@ -136,7 +136,7 @@ def _train(
     if rows.general:
         require_general(task, built, rows.general)
     comparable = is_scale_alone(built.fresh)
-    _prepare(task, model, items.items, say=say, progress=progress)
+    _prepare(task, model, built, items.items, rows.dev, say=say, progress=progress)
     for reason, count in task.encode(rows.dev, built).notes.items() if rows.dev else ():
         say(f"dev rows, {reason}: {count}")
     if group.num_processes > 1 and not task.divisible:
@@ -157,6 +157,7 @@ def _train(
         rehearsed=items.rehearsed,
         share=items.share,
         sets=items.sets,
+        sampler=task.sampler(model, built, items.items, seed=recipe.seed),
     )
     outcome = _fitted(model, course, run)
     if outcome.reason:
@@ -173,13 +174,24 @@ def _train(
     return run
 
 
-def _prepare(task: Task, model: nn.Module, items: Sequence[Any], *, say: Say, progress: Progress) -> None:
-    """Make what the loss needs beside the model; what one process of a machine makes, the others find."""
+def _prepare(
+    task: Task,
+    model: nn.Module,
+    built: Built,
+    items: Sequence[Any],
+    dev: Sequence[Record],
+    *,
+    say: Say,
+    progress: Progress,
+) -> None:
+    """Make what loss and dev score need beside the model; what one process of a machine makes, the others find."""
     group = processes()
     model.to(group.device)
     with group.local_main_process_first():
         for line in task.prepare(model, items, cache=cache_folder(), progress=progress):
             say(line)
+        if dev:
+            task.prepare_dev(model, built, dev, cache=cache_folder(), progress=progress)
 
 
 def _log(run: Run, what: str, progress: Progress, heard: Heard | None) -> Log:

@@ -119,6 +119,18 @@ class Task(Part):
         """
         return []
 
+    def prepare_dev(
+        self,
+        model: "nn.Module",  # noqa: ARG002
+        built: "Built",  # noqa: ARG002
+        rows: Sequence[Any],  # noqa: ARG002
+        *,
+        cache: Path,  # noqa: ARG002
+        progress: Progress,  # noqa: ARG002
+    ) -> list[str]:
+        """Make what `dev_score` needs of these rows that can be made before the first step alone; return lines."""
+        return []
+
     def joined(self, ours: Sequence[Any], rehearsed: Sequence[Any]) -> Sequence[Any]:
         """Return the items of the training rows and, behind them, of the rows that are rehearsed beside them."""
         return Joined([ours, rehearsed])
