@@ -5,12 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from burnish.errors import ModelError
+from burnish.failures import Failure, counted
 from burnish.generators import Generator
 from burnish.generators.endpoint import Endpoint
 from burnish.records import Message
@@ -143,3 +145,51 @@ def test_no_content_is_an_empty_text() -> None:
 def test_an_address_must_be_one() -> None:
     with pytest.raises(ValidationError, match="an address begins with http"):
         Endpoint(url="localhost:8080", model="m")
+
+
+def test_one_prompt_that_fails_does_not_stop_the_rest() -> None:
+    def answer(body: dict[str, Any], _: dict[str, str]) -> tuple[int, str]:
+        text = body["messages"][0]["content"]
+        return {"bad": (400, "\x1b[31mtoo long"), "odd": (200, "<html>")}.get(text, said(text.upper()))
+
+    counts: list[int] = []
+    with server(answer) as url:
+        writer = Endpoint(url=url, model="m").load()
+        found = writer.attempt(prompts("a", "bad", "b", "odd", "c"), done=counts.append)
+    assert [one.kind if isinstance(one, Failure) else one for one in found] == ["A", "refused", "B", "garbage", "C"]
+    assert isinstance(found[1], Failure)
+    assert found[1].reason == "status 400: too long"
+    assert sorted(counts) == [1, 2, 3, 4, 5]
+
+
+def test_a_server_that_never_answers_is_not_asked_about_everything() -> None:
+    asked: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any], _: dict[str, str]) -> tuple[int, str]:
+        asked.append(body)
+        return 401, "no such key"
+
+    with server(answer) as url:
+        writer = Endpoint(url=url, model="m", parallel=1).load()
+        found = writer.attempt(prompts(*map(str, range(50))), done=lambda _: None)
+    assert len(asked) == 10
+    assert counted(found) == {"disconnect": 40, "refused": 10}
+
+
+def test_what_is_kept_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
+    asked: list[str] = []
+
+    def answer(body: dict[str, Any], _: dict[str, str]) -> tuple[int, str]:
+        asked.append(body["messages"][0]["content"])
+        return (500, "") if asked == ["first"] else said(f"{asked[-1]} {len(asked)}")
+
+    with server(answer) as url:
+        kept = Endpoint(url=url, model="m", keep=True, tries=1)
+        [failed] = kept.load().attempt(prompts("first"), done=lambda _: None)
+        assert isinstance(failed, Failure)  # which is not kept
+        for _ in range(2):
+            assert kept.load().write(prompts("first", "second"), done=lambda _: None) == ["first 2", "second 3"]
+        for other in ({"seed": 1}, {"model": "n"}, {"temperature": 0.5}, {"max_new_tokens": 7}, {"keep": False}):
+            kept.model_copy(update=other).load().write(prompts("first"), done=lambda _: None)
+    assert asked == ["first", "first", "second", *["first"] * 5]

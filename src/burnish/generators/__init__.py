@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol
 
 from burnish.errors import RecipeError
+from burnish.failures import Failure
 from burnish.records import Message
 from burnish.spec import Part
 
@@ -19,6 +20,10 @@ class Writer(Protocol):
 
     def write(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str]:
         """Return the text written after each prompt; `done` hears how many are finished."""
+        ...
+
+    def attempt(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str | Failure]:
+        """Return what `write` does, with a failure in the place of each text that did not come; the rest are kept."""
         ...
 
     def sample(

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from burnish.errors import RecipeError
+from burnish.failures import Failure
 from burnish.generators import Generator, Writer, require_draws
 from burnish.models.decode import Sampling, sample, write
 from burnish.models.load import load_writer
@@ -67,6 +68,9 @@ class _LocalWriter:
             done=done,
         )
         return self._texts(written)
+
+    def attempt(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str | Failure]:
+        return [*self.write(prompts, done=done)]  # nothing stands between it and its model that could fail for one
 
     def sample(
         self, prompts: Sequence[Sequence[Message]], *, count: int, done: Callable[[int], None]
