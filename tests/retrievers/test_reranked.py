@@ -75,6 +75,30 @@ def test_hits_stand_in_the_order_of_the_cross_encoder(model: Path, scores: dict[
     assert [hit.score for hit in found] == pytest.approx([scores[hit.id] for hit in found], rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("weight", [0.25, 0.6])
+def test_both_scores_count_where_a_weight_is_given(
+    model: Path, scores: dict[str, float], tmp_path: Path, weight: float
+) -> None:
+    found = search(Reranked(of=Fixed(), model=str(model), depth=4, weight=weight), tmp_path, 6)
+    first = dict(zip(IDS[:4], (1.0, 1.0, 0.0, 0.0), strict=True))  # of 0, 0, -1, -1
+    second = [scores[key] for key in IDS[:4]]
+    unit = max(second) - min(second)
+    mixed = {key: weight * (scores[key] - min(second)) / unit + (1 - weight) * first[key] for key in IDS[:4]}
+    assert [hit.id for hit in found] == [*sorted(mixed, key=lambda key: -mixed[key]), *IDS[4:]]
+    assert [hit.score for hit in found[:4]] == pytest.approx(sorted(mixed.values(), reverse=True), abs=1e-4)
+
+
+def test_hits_that_score_alike_stand_as_the_cross_encoder_has_them(
+    model: Path, scores: dict[str, float], tmp_path: Path
+) -> None:
+    found = search(Reranked(of=Fixed(), model=str(model), depth=2, weight=0.01), tmp_path, 2)
+    assert [hit.id for hit in found] == sorted(IDS[:2], key=lambda key: -scores[key])
+
+
+def test_one_hit_alone_stays(model: Path, tmp_path: Path) -> None:
+    assert search(Reranked(of=Fixed(), model=str(model), depth=1, weight=0.5), tmp_path, 1)[0].id == IDS[0]
+
+
 @pytest.mark.parametrize("k", [1, 2, 6])
 def test_what_is_deeper_stays_behind_in_its_order(
     model: Path, scores: dict[str, float], tmp_path: Path, k: int
