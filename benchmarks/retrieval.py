@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from common import write_table
 from retrieval_corpora import CORPORA, Corpus, Fold, Side
 from retrieval_kept import MAIN, VERSUS, Kept
@@ -36,6 +37,7 @@ HEADINGS = (
     *METRICS,
     *(f"{MAIN} to {SHORT[other]}" for other in VERSUS),
     "seconds: rows + training + encoding",
+    "cores",
     "peak MB",
     "ms a question",
 )
@@ -84,6 +86,7 @@ def measured(system: str, corpus: Corpus, side: Side) -> tuple[dict[str, Any], d
         "peak_mb": max(made.peak_mb for made in makings),
         "settings": makings[0].settings,
     }
+    facts["threads"] = torch.get_num_threads()
     facts["seconds"] = facts["data_seconds"] + facts["train_seconds"] + facts["encode_seconds"]
     if system == "distilled":
         facts["teacher"] = TEACHERS[corpus.name]
@@ -110,6 +113,7 @@ def table_line(row: Mapping[str, Any]) -> list[str]:
         *(bounded(row["scores"][metric]) for metric in METRICS),
         *(told.get(other, "") for other in VERSUS),
         " + ".join(costs),
+        str(row["threads"]),
         f"{row['peak_mb']:,.0f}" if row["peak_mb"] else "",
         f"{row['ms_per_question']:.1f}",
     ]
