@@ -13,7 +13,7 @@ import tiny
 from burnish.methods import Method
 from burnish.methods.full import Full
 from burnish.models.load import load_tokenizer
-from burnish.tasks import Built, Task
+from burnish.tasks import Built, Sampler, Task
 from burnish.train.checkpoint import Checkpoints
 from burnish.train.loop import Course, fit
 from burnish.train.settings import Training
@@ -39,13 +39,17 @@ def fit_items(
     epochs: int,
     batch: int | None = None,
     head_rate: float | None = None,
+    sampler: Sampler | None = None,
 ) -> list[float]:
-    """Train a model that a method is on, and return the loss of each step; a batch is all items, if not said."""
+    """Train a model that a method is on, and return the loss of each step; a batch is all items, if not said.
+
+    What is trained by reward falls as that rises: there it is what the reward lacks to 1.
+    """
     losses: list[float] = []
 
     def log(name: str, line: Any) -> None:
         if name == "log.jsonl":
-            losses.append(line["loss"])
+            losses.append(1 - line["reward"] if "reward" in line else line["loss"])
 
     training = Training(
         epochs=epochs,
@@ -68,6 +72,7 @@ def fit_items(
         log=log,
         checkpoints=Checkpoints(folder / "checkpoints", losses.append),  # type: ignore[arg-type]
         rewind=lambda _: None,
+        sampler=sampler,
     )
     fit(model, course)
     return losses

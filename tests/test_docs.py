@@ -33,6 +33,8 @@ SIZES = {  # what a tiny model can read
     "extract": ["task.max_tokens=48", "task.overlap=4", "task.question_tokens=16"],
     "generate": ["task.max_new_tokens=2"],
     "pretrain": ["task.block_tokens=16"],
+    "reinforce": ["task.max_new_tokens=2", "task.samples=2"],
+    "reward": ["task.max_tokens=64"],
     "rerank": ["task.max_tokens=48"],
 }
 WITH_RECIPE = ("check", "train")

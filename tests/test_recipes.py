@@ -19,6 +19,8 @@ SIZES = {  # what a tiny model can read
     "extract": ["task.max_tokens=32", "task.overlap=4", "task.question_tokens=8"],
     "generate": ["task.max_new_tokens=2"],
     "pretrain": ["task.block_tokens=16"],
+    "reinforce": ["task.max_new_tokens=2", "task.samples=2"],
+    "reward": ["task.max_tokens=64"],
     "rerank": ["task.max_tokens=48"],
 }
 TEXTS = ("the cat", "red and blue", "one dog", "a green bird", "fish", "left or right", "question", "two three four")
@@ -42,6 +44,14 @@ def _chat(text: str) -> dict[str, object]:
     return {"id": text, "prompt": [{"role": "user", "content": text}], "completion": "yes"}
 
 
+def _preference(text: str) -> dict[str, object]:
+    return {"id": text, "prompt": [{"role": "user", "content": text}], "chosen": "yes", "rejected": "no and no"}
+
+
+def _asked(text: str) -> dict[str, object]:
+    return {"id": text, "prompt": [{"role": "user", "content": text}], "answers": ["yes"]}
+
+
 def _pair(text: str) -> dict[str, object]:
     return {"id": text, "query": text.rsplit(maxsplit=1)[-1], "positives": [text], "negatives": ["none of it"]}
 
@@ -62,7 +72,10 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     "summarize": lines(*({"source": [text, "and so"], "target": [text, "or so"], "paper_id": 1} for text in TEXTS)),
     "translate": separated("\t", ("de", "en"), *((text, text) for text in TEXTS)),
     "pretrain": lines(*({"id": text, "text": text} for text in TEXTS)),
+    "prefer": lines(*map(_preference, TEXTS)),
+    "reinforce": lines(*map(_asked, TEXTS)),
     "rerank": lines(*map(_pair, TEXTS)),
+    "reward": lines(*map(_preference, TEXTS)),
     "retrieve": lines(*map(_pair, TEXTS)),
     "late": lines(*map(_pair, TEXTS)),
 }

@@ -60,12 +60,16 @@ class Screen:
         self._console.print(Text(printable(line)), overflow="fold")
 
     def progress(self, what: str, done: int, of: int) -> None:
-        """Show how far the current piece of work is; a new piece takes the place of the one before."""
-        if what != self._what or self._task is None:
+        """Show how far the current piece of work is; a new piece takes the place of the one before.
+
+        what: the piece, and behind ` · ` how it stands, which changes while it lasts.
+        """
+        piece = what.partition(" · ")[0]
+        if piece != self._what or self._task is None:
             if self._task is not None:
                 self._bars.remove_task(self._task)
-            self._what, self._task = what, self._bars.add_task(what, total=of or None)
-        self._bars.update(self._task, completed=done, total=of or None)
+            self._what, self._task = piece, self._bars.add_task(what, total=of or None)
+        self._bars.update(self._task, completed=done, total=of or None, description=what)
 
     def show(self, what: RenderableType) -> None:
         """Print a result."""

@@ -7,7 +7,7 @@ import pytest
 
 from burnish.errors import RunError
 from burnish.evaluation.folder import DevLine, LossLine, Training
-from burnish.evaluation.run_report import course_words, headline, write_run_report
+from burnish.evaluation.run_report import course_words, flat_words, headline, policy_courses, write_run_report
 from burnish.run import Run, write_json
 
 EVIL = "<script>alert(1)</script>"
@@ -48,6 +48,44 @@ def test_the_page_shows_scores_costs_and_recipe_and_escapes_what_it_is_given(run
     assert not re.search(r"(src|href)=\"(?!#)", page)
     assert "<svg" in page
     assert write_run_report(run.folder).read_text() == page
+
+
+def rewarded(steps: int, *parts: str) -> list[dict[str, float]]:
+    """Return a log as a model that is trained by reward leaves it."""
+    more = {f"reward/{part}": 0.5 for part in parts}
+    facts = {"kl": 0.01, "entropy": 2.0, "length": 7.0, "flat": 0.25, "drawn": 1.5} | more
+    return [{"step": n, "of": steps, "loss": 0.0, "reward": n / steps} | facts for n in range(1, steps + 1)]
+
+
+def test_a_model_trained_by_reward_is_shown_by_what_it_wrote(run: Run):
+    for line in rewarded(40, "exact match", EVIL)[2:]:
+        run.append("log.jsonl", line)
+    run.rewind(0)
+    for line in rewarded(40, "exact match", EVIL):
+        run.append("log.jsonl", line)
+    finish(run)
+    page = write_run_report(run.folder).read_text()
+    for words in ("reward a text", "exact match alone", "KL to the model as it was", "tokens a text", "entropy, nats"):
+        assert words in page
+    assert "worth the same in 25% of the groups" in page
+    assert "1.50 texts were drawn for each" in page
+    assert EVIL not in page
+
+
+def test_curves_are_those_that_the_log_has():
+    assert policy_courses([]) == policy_courses([{"step": 1, "loss": 1.0}]) == []
+    alone = policy_courses(rewarded(3, "pattern"))
+    assert [title.split(",")[0] for title, _ in alone] == [
+        "reward a text",
+        "KL to the model as it was",
+        "tokens a text",
+        "entropy",
+    ]
+    assert alone[0][1] == [1 / 3, 2 / 3, 1.0]
+    without = [{key: value for key, value in line.items() if key != "kl"} for line in rewarded(3, "a", "b")]
+    assert len(policy_courses(without)) == 5
+    assert flat_words([{"loss": 1.0}]) == ""
+    assert "In 2 of 2 steps no group taught anything" in flat_words([{"flat": 1.0, "drawn": 2.0}] * 2)
 
 
 def test_a_run_without_test_rows_says_so(run: Run):

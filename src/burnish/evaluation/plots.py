@@ -25,6 +25,7 @@ INK, MUTED, GRID, PLAIN, ACCENT, PAPER = "#1c2430", "#616b78", "#dde1e6", "#5f71
 
 WIDTH = 5.4  # inches of one panel: 389 units of the picture, so that a telephone shows 9 units as 9 pixels
 _ROW = 0.4  # inches a rung takes
+_COURSE = 1.3  # inches a curve of a policy takes
 _NAME_LETTERS = 62
 _POINTS = 600  # of a curve that are drawn; more would not be seen
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -102,6 +103,27 @@ def training_panel(training: Training) -> str:
             _draw_dev(axes, training)
         axes.set_xlabel("step")
         return _svg(figure, f"Loss and dev score while {training.name} was trained")
+
+
+def policy_panel(courses: Sequence[tuple[str, Sequence[float]]], *, steps: int) -> str:
+    """Draw what a policy did step by step as curves one below the other, thin as it was and smoothed, as SVG.
+
+    courses: each a title and one number a step. steps: of the whole run.
+    """
+    height = _COURSE * len(courses) + 0.25
+    with _figure(WIDTH, height) as figure:
+        for place, (title, values) in enumerate(courses):
+            top = 0.28 + _COURSE * place
+            axes = _axes(figure, top=top, bottom=height - top - _COURSE + 0.5, left=0.5, width=WIDTH - 0.62)
+            every = math.ceil(len(values) / _POINTS)
+            numbers = range(1, len(values) + 1)
+            axes.plot(numbers[::every], values[::every], color=PLAIN, linewidth=0.6, alpha=0.45)
+            axes.plot(numbers[::every], smoothed(values)[::every], color=ACCENT if not place else INK, linewidth=1.6)
+            _dress_curve(axes, title, steps)
+            axes.margins(y=0.12)
+            axes.tick_params(labelbottom=place == len(courses) - 1)
+        axes.set_xlabel("step")
+        return _svg(figure, f"What the model that writes did over {steps} steps")
 
 
 def scatter_file(points: Sequence[tuple[float, float, float, float, str]], *, across: str, up: str) -> str:

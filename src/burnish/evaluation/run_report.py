@@ -33,12 +33,11 @@ def write_run_report(folder: Path) -> Path:
         raise RunError(f"{folder}: this run is not finished; `burnish resume {folder}` goes on with it")
     recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
     said: Mapping[str, Any] = yaml.safe_load(recipe)
+    lines = [*run.lines("log.jsonl")]
+    courses = policy_courses(lines)
     training = Training(
         folder.name,
-        [
-            LossLine.model_validate({key: line[key] for key in ("step", "of", "loss")})
-            for line in run.lines("log.jsonl")
-        ],
+        [LossLine.model_validate({key: line[key] for key in ("step", "of", "loss")}) for line in lines],
         [DevLine.model_validate(line) for line in run.lines("dev.jsonl")],
     )
     evaluations = [
@@ -64,11 +63,39 @@ def write_run_report(folder: Path) -> Path:
             evaluations=[(name.capitalize(), {"gain": None, "advice": (), **found}) for name, found in evaluations],
             general={"sentence": "", "scores": {}, "gain": None, **general},
             picture=Markup(plots.training_panel(training)) if training.log else "",
+            policy=Markup(plots.policy_panel(courses, steps=training.log[-1].of)) if courses else "",
+            flat=flat_words(lines),
             recipe=recipe,
         )
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
+
+
+def policy_courses(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[float]]]:
+    """Return title and numbers of each curve of a model that was trained by reward; none of another model's."""
+    if not lines or "reward" not in lines[0]:
+        return []
+    parts = [name for name in lines[0] if name.startswith("reward/")]
+    named = {"reward": "reward a text"}
+    named |= {name: f"reward, {name.removeprefix('reward/')} alone" for name in parts if len(parts) > 1}
+    named |= {
+        "kl": "KL to the model as it was, nats a token",
+        "length": "tokens a text",
+        "entropy": "entropy, nats a token",
+    }
+    return [(title, [line[name] for line in lines]) for name, title in named.items() if name in lines[0]]
+
+
+def flat_words(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the log says of groups that taught nothing, or nothing where the model was not trained by reward."""
+    if not lines or "flat" not in lines[0]:
+        return ""
+    flat, drawn = (sum(line[name] for line in lines) / len(lines) for name in ("flat", "drawn"))
+    idle = sum(line["flat"] == 1 for line in lines)
+    text = f"All texts of a prompt were worth the same in {flat:.0%} of the groups that were kept, which teach nothing"
+    text += f"; {drawn:.2f} texts were drawn for each that was trained."
+    return f"{text} In {idle} of {len(lines)} steps no group taught anything." if idle else text
 
 
 def headline(evaluations: Sequence[tuple[str, Mapping[str, Any]]], task: str) -> str:

@@ -43,11 +43,14 @@ def estimate(
         weight.data = weight.data.to(dtype)
     task.begin(model)
     chosen = plan.rows(0)
-    groups = task.micro_batches(model, chosen, tokens, budget=training.micro_tokens)
+    sampler = task.sampler(model, built, items, seed=recipe.seed)
     with TemporaryDirectory() as folder:
         task.prepare(model, [items[row] for row in chosen], cache=Path(folder), progress=lambda *_: None)
     started = time.perf_counter()
-    batches = [task.collate([items[row] for row in group]) for group in groups]
+    made = sampler(0, chosen) if sampler else [items[row] for row in chosen]
+    costs = [item.tokens for item in made]
+    groups = task.micro_batches(model, range(len(made)), costs, budget=training.micro_tokens)
+    batches = [task.collate([made[place] for place in group]) for group in groups]
     for batch in batches:
         torch.autograd.backward(task.total_loss(model, batch))
     task.after_step(model, batches)

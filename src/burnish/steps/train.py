@@ -200,7 +200,8 @@ def _log(run: Run, what: str, progress: Progress, heard: Heard | None) -> Log:
     def log(name: str, line: Mapping[str, object]) -> None:
         run.append(name, line)
         if name == "log.jsonl":
-            progress(what, int(str(line["step"])), int(str(line["of"])))
+            stands = f" · reward {float(str(line['reward'])):.3f}" if "reward" in line else ""
+            progress(f"{what}{stands}", int(str(line["step"])), int(str(line["of"])))
         if name == "dev.jsonl" and heard:
             heard(int(str(line["step"])), float(str(line["value"])))
 
