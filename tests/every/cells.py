@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import tiny
 from burnish.methods import Method
+from burnish.preference_rows import Preference
 from burnish.records import Completion, Document, Extraction, Labelled, Pair, Record, Scored, Span
 from burnish.tasks import Built, Task
 from burnish.train.check import require_trainable
@@ -45,9 +46,11 @@ TASKS: dict[str, dict[str, Any]] = {
         "passage_tokens": 24,
         "width": 16,
     },
+    "prefer": {"loss": {"kind": "dpo", "beta": 1.0}},
     "pretrain": {"block_tokens": 12},
     "rerank": {"max_tokens": 48},
     "retrieve": {"query_tokens": 16, "passage_tokens": 24},
+    "reward": {"loss": {"center": 0.01}},  # without a centre a head's bias is free
 }
 
 
@@ -66,9 +69,8 @@ class Cell(NamedTuple):
     @property
     def base(self) -> str:
         """Which of the networks it begins from."""
-        return (
-            "t5, random" if self.backbone == "t5" and self.task in ("classify", "regress", "rerank") else self.backbone
-        )
+        headed = ("classify", "regress", "rerank", "reward")
+        return "t5, random" if self.backbone == "t5" and self.task in headed else self.backbone
 
     def entry(self, table: Iterable[str]) -> str | None:
         """Return the first pattern of a table that fits the cell's name."""
@@ -121,12 +123,14 @@ REFUSED = {
     "*-extract-llama": r"LlamaForQuestionAnswering finds none of its base there; use an encoder or an encoder-decoder",
     "*-generate-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
     "*-late-t5": r"a text encoder is needed, and this is an encoder-decoder \(t5\)",
+    "*-prefer-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
     "*-retrieve-t5": r"a text encoder is needed, and this is an encoder-decoder \(t5\)",
     "adapters-late-*": r"method adapters: LateEncoder is saved for other libraries, which know no such layers",
     "adapters-retrieve-*": r"method adapters: Encoder is saved for other libraries, which know no such layers",
     "bitfit-*-llama": _NO_BIAS,
     "bitfit-*-t5": _NO_BIAS,
     "head-generate-*": _NO_HEAD,
+    "head-prefer-*": _NO_HEAD,
     "head-pretrain-*": _NO_HEAD,
     "head-retrieve-*": _NO_HEAD,
     "prefix-late-*": r"method prefix: LateEncoder is saved for other libraries, which put nothing before",
@@ -140,6 +144,8 @@ REFUSED = {
     "prompt-regress-t5": _LOST_END,
     "prompt-rerank-llama": _LOST_END,
     "prompt-rerank-t5": _LOST_END,
+    "prompt-reward-llama": _LOST_END,
+    "prompt-reward-t5": _LOST_END,
     "prompt-retrieve-*": _NO_PLACE,
 }
 CELLS = [Cell(method, task, backbone) for task in Task.names() for method in Method.names() for backbone in BACKBONES]
@@ -195,6 +201,7 @@ def train_cell(cell: Cell, base: Path, folder: Path) -> Trained:
             if weight.requires_grad:  # what starts at zero hides another weight's gradient
                 weight.add_(torch.randn_like(weight), alpha=0.01)
     items = task.encode(applied.rows, applied.built).items
+    task.prepare(model, items, cache=folder / "cache", progress=lambda *_: None)
     sums = {size: summed(task, model, items[:4], size=size) for size in ((1, 2, 4) if task.divisible else (4,))}
     weights = [
         (name, weight, weight.grad is not None and weight.grad.any()) for name, weight in model.named_parameters()
@@ -245,6 +252,7 @@ def rows_of(record: type[Record]) -> list[Any]:
         Document: _documents,
         Extraction: _extractions,
         Labelled: _labelled,
+        Preference: _preferences,
         Pair: lambda: tiny.pairs(8, longest=4),
         Scored: _scored,
     }
@@ -270,6 +278,12 @@ def _scored() -> Iterator[Scored]:
 def _completions() -> Iterator[Completion]:
     for text in TEXTS:
         yield Completion(id=text, prompt=f"{text} ?", completion="yes" if has_animal(text) else "no")
+
+
+def _preferences() -> Iterator[Preference]:
+    for text in TEXTS:
+        right, wrong = ("yes", "no") if has_animal(text) else ("no", "yes")
+        yield Preference(id=text, prompt=f"{text} ?", chosen=right, rejected=wrong)
 
 
 def _extractions() -> Iterator[Extraction]:

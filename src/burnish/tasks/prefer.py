@@ -89,8 +89,8 @@ class Prefer(Task):
 
     loss: Loss = Dpo()
     metrics: tuple[Metric, ...] = Field(
-        default_factory=lambda: tuple(map(Metric.read, ("preference_accuracy", "reward_margin"))), min_length=1
-    )
+        default_factory=lambda: (Metric.read("preference_accuracy"),), min_length=1
+    )  # without the margin: before training it is 0 in every row, and such a mean has no interval
     max_tokens: int = 1024  # of a prompt with its longer answer; a longer row is left out, and counted
 
     @model_validator(mode="after")
