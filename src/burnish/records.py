@@ -81,10 +81,19 @@ class Document(Record):
     text: str = Field(min_length=1)
 
 
+def _no_pair(pair: str | None) -> bool:
+    """Tell whether the key is left out when a row is written."""
+    return pair is None
+
+
 class Labelled(Record):
-    """A text and its label, or its labels where a text may have any number of them."""
+    """A text and its label, or its labels where a text may have any number of them.
+
+    pair: a second text that is read behind the first, where the label is of the two: a passage, and what it bears.
+    """
 
     text: str
+    pair: str | None = Field(default=None, exclude_if=_no_pair)
     label: str | tuple[str, ...]
 
 

@@ -267,3 +267,27 @@ def test_an_adapters_folder_names_the_labels(kind: str, bert: str, tmp_path: Pat
     if kind == "lora":
         loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", config=config)
         assert loaded.config.id2label == config.id2label
+
+
+def test_a_pair_is_read_as_one_with_its_second_text_behind_the_first(tmp_path: Path) -> None:
+    rows = [
+        Labelled(id="a", text="the cat", pair="is red", label="x"),
+        Labelled(id="b", text="a", pair="dog", label="y"),
+    ]
+    task = Classify(labels=("x", "y"))
+    built = task.build(str(tiny.tiny_bert(tmp_path)))
+    items = task.encode(rows, built).items
+    decoded = [built.tokenizer.decode(item.text) for item in items]
+    assert decoded == ["[CLS] the cat [SEP] is red [SEP]", "[CLS] a [SEP] dog [SEP]"]
+    assert items[0].types == built.tokenizer("the cat", "is red").get("token_type_ids", ())
+    with pytest.raises(DataError, match="row 'c': it has no `pair`, and other rows have one"):
+        task.encode([*rows, Labelled(id="c", text="a", label="x")], built)
+
+
+def test_a_row_without_a_pair_is_written_as_before() -> None:
+    assert Labelled(id="a", text="the cat", label="x").model_dump() == {
+        "id": "a",
+        "group": "",
+        "text": "the cat",
+        "label": "x",
+    }

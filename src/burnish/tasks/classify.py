@@ -42,10 +42,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyItem:
-    """A tokenized text, the numbers of its labels, and the counts of the rows it came with."""
+    """A tokenized text or pair, the numbers of its labels, and the counts of the rows it came with.
+
+    types: 1 on the tokens of the second text, where the model tells the two apart by this; else empty.
+    """
 
     id: str
     text: tuple[int, ...]
+    types: tuple[int, ...]
     labels: tuple[int, ...]
     counts: Counts
 
@@ -57,13 +61,14 @@ class ClassifyItem:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyBatch:
-    """Texts padded on the right, and their labels; weights and prior, (labels,), where the loss asks for them.
+    """Texts or pairs padded on the right, and their labels; weights and prior, (labels,), where the loss asks for them.
 
     labels: (texts,), their numbers; or (texts, labels), 1 where the text has the label.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
+    types: Tensor | None
     labels: Tensor
     weights: Tensor | None
     prior: Tensor | None
@@ -161,13 +166,17 @@ class Classify(Task):
 
     def encode(self, rows: Sequence[Labelled], built: Built) -> Encoded:
         """Tokenize the texts; a label that the recipe does not list is an error that names each such row."""
-        raise_faults([fault for row in rows for fault in self._faults(row)])
+        raise_faults([fault for row in rows for fault in self._faults(row)] or _lone(rows))
         number = {label: place for place, label in enumerate(self.labels)}
         found = [tuple(number[label] for label in self._ordered(row)) for row in rows]
         counts = Counts(len(rows), tuple(sum(place in labels for labels in found) for place in range(len(self.labels))))
-        texts = cut_ids([row.text for row in rows], built.tokenizer, max_tokens=self.max_tokens)
+        pairs = [row.pair for row in rows if row.pair is not None]
+        texts = [
+            *cut_ids([row.text for row in rows], built.tokenizer, seconds=pairs or None, max_tokens=self.max_tokens)
+        ]
+        typed = any(any(text.types) for text in texts)
         items = [
-            ClassifyItem(row.id, tuple(text.ids), labels, counts)
+            ClassifyItem(row.id, tuple(text.ids), tuple(text.types) if typed else (), labels, counts)
             for row, text, labels in zip(rows, texts, found, strict=True)
         ]
         cut = sum(item.tokens == self.max_tokens for item in items)
@@ -185,9 +194,10 @@ class Classify(Task):
     def collate(self, items: Sequence[ClassifyItem]) -> ClassifyBatch:
         """Pad on the right."""
         input_ids, mask = pad_right([item.text for item in items])
+        types = pad_right([item.types for item in items])[0] if items[0].types else None
         counts = items[0].counts
         labels = torch.tensor([item.labels[0] for item in items]) if not self.many else self._indicators(items)
-        return ClassifyBatch(input_ids, mask, labels, self._weights(counts), self._prior(counts))
+        return ClassifyBatch(input_ids, mask, types, labels, self._weights(counts), self._prior(counts))
 
     def count(self, batch: ClassifyBatch) -> int:
         """Count the texts."""
@@ -259,7 +269,7 @@ class Classify(Task):
     def predictions(
         self, model: nn.Module, built: Built, rows: Sequence[Labelled], *, reads: str, progress: Progress
     ) -> list[Any]:
-        """Return each row's label or labels, or a guess: the likeliest label with its probability.
+        """Return each row's label or labels, every label's probability (`shares`), or the likeliest with its own.
 
         Raises:
             DataError: another kind is asked for, or guesses of several labels.
@@ -268,6 +278,8 @@ class Classify(Task):
         items = self.encode(rows, built).items
         if reads == "answers":
             return list(self.predict(model, items))
+        if reads == "shares":
+            return list(self.probabilities(model, items))
         if reads != "guesses" or self.many:
             refuse_predictions(self, reads)
         return [Guess(*max(row.items(), key=lambda entry: entry[1])) for row in self.probabilities(model, items)]
@@ -353,5 +365,13 @@ class Classify(Task):
 
     @staticmethod
     def _logits(model: nn.Module, batch: ClassifyBatch) -> Tensor:
-        logits: Tensor = model(**network_inputs(model, batch.input_ids, batch.attention_mask)).logits
+        logits: Tensor = model(**network_inputs(model, batch.input_ids, batch.attention_mask, batch.types)).logits
         return logits
+
+
+def _lone(rows: Sequence[Labelled]) -> list[str]:
+    """Return which rows have no second text where others have one."""
+    lone = [row for row in rows if row.pair is None]
+    return (
+        [] if len(lone) == len(rows) else [f"row {row.id!r}: it has no `pair`, and other rows have one" for row in lone]
+    )
