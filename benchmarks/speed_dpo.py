@@ -92,12 +92,37 @@ def ours(asked: dict[str, Any], rows: list[Preference]) -> dict[str, Any]:
     return {"seconds": sum(seconds), "before": before, "tokens": tokens, "losses": losses, "rows": len(items)}
 
 
+def _settings(asked: dict[str, Any]) -> Any:
+    """Return TRL's settings: as it comes, or the best that were found."""
+    from trl import DPOConfig
+
+    best = asked["system"] == "trl-best"
+    return DPOConfig(
+        output_dir=str(Path(asked["told"]).parent / "trl"),
+        num_train_epochs=1,
+        per_device_train_batch_size=asked["batch"],
+        learning_rate=asked["rate"],
+        lr_scheduler_type="constant",
+        max_length=asked["tokens"],
+        bf16=asked["dtype"] == "bf16",
+        beta=0.1,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        seed=0,
+        use_cpu=not torch.accelerator.is_available(),
+        train_sampling_strategy="sequential",
+        **({"precompute_ref_log_probs": True, "gradient_checkpointing": False} if best else {}),
+    )
+
+
 def theirs(asked: dict[str, Any], rows: list[Preference]) -> dict[str, Any]:
     """Train by TRL, on prompts as the model's template renders them, so that both read the same tokens."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     folder = str(embedded.folder(MODEL))
     network, tokenizer = load_writer(MODEL, dtype=torch.float32)
@@ -124,28 +149,9 @@ def theirs(asked: dict[str, Any], rows: list[Preference]) -> dict[str, Any]:
             if logs and "loss" in logs:
                 losses.append(logs["loss"])
 
-    best = asked["system"] == "trl-best"
-    config = DPOConfig(
-        output_dir=str(Path(asked["told"]).parent / "trl"),
-        num_train_epochs=1,
-        per_device_train_batch_size=asked["batch"],
-        learning_rate=asked["rate"],
-        lr_scheduler_type="constant",
-        max_length=asked["tokens"],
-        bf16=asked["dtype"] == "bf16",
-        beta=0.1,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        seed=0,
-        use_cpu=not torch.accelerator.is_available(),
-        train_sampling_strategy="sequential",
-        **({"precompute_ref_log_probs": True, "gradient_checkpointing": False} if best else {}),
-    )
     trainer = DPOTrainer(
         model=folder if asked["method"] == "full" else network,
-        args=config,
+        args=_settings(asked),
         train_dataset=Dataset.from_list(table),
         processing_class=tokenizer,
         peft_config=lora if asked["method"] == "lora" else None,

@@ -81,7 +81,7 @@ def token_logps(logits: Tensor, targets: Tensor) -> Tensor:
 def entropy(logits: Tensor) -> float:
     """Return the sum over tokens of the entropy of what could stand there, in nats; logits: (tokens, vocabulary)."""
     total = 0.0
-    for part in logits.split(ROWS):
+    for part in torch.split(logits, ROWS):
         logps = _exact(part).log_softmax(dim=-1)
         total -= float((logps.exp() * logps).sum())
     return total
