@@ -7,6 +7,7 @@ import regex
 
 from burnish.failures import Failure
 from burnish.prompt import without_citations
+from burnish.records import Record
 from burnish.text import words
 
 _MARKS = r"(?:\s*\[\d+(?:\s*,\s*\d+)*\])*"  # what cites belongs to the sentence before it
@@ -15,6 +16,14 @@ _END = regex.compile(
     rf"(?:\n\s*|(?<!\b\p{{Lu}})(?<=\S)[.!?…]+[\"'”’)\]]*{_MARKS}(?=\s+[^\s\p{{Ll}}])\s+|(?<=\s)[.!?…]+{_MARKS}\s+)"
 )
 _TITLES = frozenset(["dr", "mr", "mrs", "ms", "prof", "st", "vs", "fig", "eq", "approx", "jr", "sr"])
+
+
+class Answered(Record):
+    """An answer that somebody gave, with what it was given from: a row of a table that is to be judged."""
+
+    question: str = ""
+    passages: tuple[str, ...] = ()
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,17 @@ class Grounded:
         return bool(self.claims) and all(claim.supported for claim in self.claims)
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A sentence of an answer, and what its citations are worth.
+
+    borne: whether the passages that it cites, put together, bear it. precise: of each citation, whether it helps.
+    """
+
+    borne: bool
+    precise: tuple[bool, ...] = ()
+
+
 Judged: TypeAlias = Grounded | Failure
 
 
@@ -71,7 +91,8 @@ def sentences(text: str) -> list[str]:
     for end in _END.finditer(text):
         before = text[begin : end.start()]
         last = words(before[-12:])
-        if "\n" not in end[0] and (not last or last[-1] in _TITLES or (last[-1].isdigit() and words(before) == last)):
+        numbered = len(last) == 1 and last[0].isdigit() and words(before) == last  # `1.` of a list
+        if "\n" not in end[0] and (not last or last[-1] in _TITLES or numbered):
             continue
         found.append(text[begin : end.end()].strip())
         begin = end.end()

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from burnish.cli_distill import distill
+from burnish.cli_faithful import calibrate, faithful
 from burnish.cli_mine import mine
 from burnish.cli_rows import crops, ground, preferences, synthesize
 from burnish.errors import BurnishError
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (mine, ground, preferences, distill, synthesize, crops):
+for _command in (mine, ground, preferences, distill, synthesize, crops, faithful, calibrate):
     app.command()(_command)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]

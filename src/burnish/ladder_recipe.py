@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from burnish.errors import RecipeError, near_miss
 from burnish.generators import Generator
+from burnish.grounding import Grounder
 from burnish.methods import Method
 from burnish.metrics import Metric
 from burnish.prepare.ground import Grounding
@@ -101,6 +102,9 @@ class Ladder(Spec):
     prompt: PromptFormat = PromptFormat()
     retrieval_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*RETRIEVAL), min_length=1)
     answer_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*ANSWER), min_length=1)
+    grounding: Grounder = Field(
+        default_factory=lambda: Grounder.read("lexical")
+    )  # for metrics that ask what bears them
     answer_questions: int = Field(default=160, ge=1)  # a fixed sample of the test questions for the answer rungs
     rungs: tuple[Rung, ...] = Field(min_length=1)
     compare: tuple[tuple[str, str], ...] = ()  # further paired comparisons: [ours, theirs] by the rungs' names
@@ -128,6 +132,23 @@ class Ladder(Spec):
                 "write there what is to be said, for example: The passages do not tell."
             )
         return self
+
+    @field_validator("answer_metrics")
+    @classmethod
+    def _tell_right_answers_first(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+        """Check that rungs can be compared: the first metric has a score for every answer, and says which are right.
+
+        Raises:
+            RecipeError: the first one reads something else than answers, or one gives no answer a score of its own.
+        """
+        if metrics[0].reads != "answers":
+            raise RecipeError(
+                f"the first of answer_metrics tells right answers from wrong ones; {metrics[0].label} does not"
+            )
+        whole = [metric.label for metric in metrics if not metric.is_mean]
+        if whole:
+            raise RecipeError(f"{whole[0]} gives a single answer no score, and rungs are compared answer by answer")
+        return metrics
 
     @model_validator(mode="after")
     def _knows_what_it_names(self) -> "Ladder":

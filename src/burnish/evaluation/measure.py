@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from burnish.errors import DataError
+from burnish.evaluation.grounding import Reply, cited, grounding
 from burnish.evaluation.score import Scores
+from burnish.failures import Failure, counted, in_words
 from burnish.generators import Writer
+from burnish.grounding import Check, Grounder
 from burnish.metrics import Metric
 from burnish.prompt import PromptFormat, Shot, without_citations
 from burnish.records import Chunk, Question
@@ -24,6 +28,7 @@ class Measured:
     rankings: dict[str, list[str]] = field(default_factory=dict)  # question id → chunk ids, best first
     answers: dict[str, str] = field(default_factory=dict)  # question id → the text as written
     right: dict[str, bool] = field(default_factory=dict)
+    failures: dict[str, dict[str, int]] = field(default_factory=dict)  # metric's label → kind → answers left out
 
     def as_json(self) -> dict[str, Any]:
         """Return a form that `from_json` reads back."""
@@ -58,12 +63,18 @@ def measure_answers(
     prompt: PromptFormat,
     shots: Sequence[Sequence[Shot]],
     pick: str | None,
+    grounder: Grounder,
     progress: Progress,
 ) -> Measured:
     """Have each question answered from its passages and score the answers; what they cite is no part of them.
 
     shots: the examples in each question's prompt.
     pick: the first match of this pattern in the text counts as the answer; the whole text where nothing matches.
+    grounder: says what bears the answers, where a metric reads that. What it cannot judge is left out of that metric,
+    and counted by kind.
+
+    Raises:
+        DataError: of a metric, no answer at all could be judged.
     """
     prompts = [
         prompt.messages(question.question, shown, shots=examples)
@@ -71,17 +82,79 @@ def measure_answers(
     ]
     texts = writer.write(prompts, done=lambda done: progress("answering", done, len(prompts)))
     answers = [picked(without_citations(text) if prompt.cite else text, pick) for text in texts]
-    references = [question.answers for question in questions]
-    values = {metric.label: metric.score(answers, references) for metric in metrics}
-    first = next(iter(values.values()))
+    shown = [row[: prompt.passages] for row in passages]
+    seen = _Seen(questions, answers, texts, shown, prompt, grounder, progress)
+    scores, failures = {}, {}
+    for metric in metrics:
+        predictions, references = seen.read(metric.reads)
+        kept = [place for place, said in enumerate(predictions) if not isinstance(said, Failure)]
+        if len(kept) < len(predictions):
+            failures[metric.label] = counted(predictions)
+        if not kept:
+            raise DataError(
+                f"{metric.label}: not one answer could be judged, {in_words(counted(predictions), len(texts))}"
+            )
+        values = metric.score([predictions[place] for place in kept], [references[place] for place in kept])
+        scores[metric.label] = _scores(metric.label, [questions[place] for place in kept], values)
+    first = next(iter(scores.values()))
     ids = [question.id for question in questions]
     return Measured(
         "answer",
-        {label: _scores(label, questions, found) for label, found in values.items()},
-        rankings={i: [chunk.id for chunk in shown[: prompt.passages]] for i, shown in zip(ids, passages, strict=True)},
+        scores,
+        rankings={i: [chunk.id for chunk in row] for i, row in zip(ids, shown, strict=True)},
         answers=dict(zip(ids, texts, strict=True)),
-        right={i: value == 1 for i, value in zip(ids, first, strict=True)},
+        right={i: value == 1 for i, value in zip(first.ids, first.values, strict=True)},
+        failures=failures,
     )
+
+
+class _Seen:
+    """What metrics of answers read, by its kind; what takes a model is made when a metric first asks for it."""
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        answers: Sequence[str],
+        texts: Sequence[str],
+        shown: Sequence[Sequence[Chunk]],
+        prompt: PromptFormat,
+        grounder: Grounder,
+        progress: Progress,
+    ) -> None:
+        self._questions, self._answers, self._shown = questions, answers, shown
+        self._grounder, self._progress = grounder, progress
+        self._check: Check | None = None
+        self._replies = [
+            Reply(text, tuple(prompt.piece(chunk) for chunk in row), prompt.abstains(without_citations(text)))
+            for text, row in zip(texts, shown, strict=True)
+        ]
+
+    def read(self, kind: str) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return what a metric reads of each answer, and what it is held against; failures stand in their places.
+
+        Raises:
+            DataError: an answer has nothing of the kind.
+        """
+        if kind == "answers":
+            return self._answers, [question.answers for question in self._questions]
+        if kind == "shown":
+            rankings = [[chunk.id for chunk in row] for row in self._shown]
+            return rankings, [question.graded for question in self._questions]
+        if kind == "abstentions":
+            could = [
+                bool({chunk.id for chunk in row} & set(question.gold))
+                for question, row in zip(self._questions, self._shown, strict=True)
+            ]
+            return [reply.abstained for reply in self._replies], could
+        if kind == "grounding":
+            return grounding(self._replies, self._loaded(), progress=self._progress), self._questions
+        if kind == "citations":
+            return cited(self._replies, self._loaded(), progress=self._progress), self._questions
+        raise DataError(f"answers have no {kind}, which a metric reads; leave that metric out of answer_metrics")
+
+    def _loaded(self) -> Check:
+        self._check = self._check or self._grounder.load()
+        return self._check
 
 
 def picked(text: str, pattern: str | None) -> str:

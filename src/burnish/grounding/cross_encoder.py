@@ -12,7 +12,7 @@ from burnish.claims import Case, Judged
 from burnish.errors import ModelError
 from burnish.grounding import Check, Grounder, Pair, check_by_pairs
 from burnish.models.adapted import base_of
-from burnish.models.detector import Calibrated, read_calibrated
+from burnish.models.detector import Calibrated, marked, read_calibrated
 from burnish.models.encode import tokens_at_once
 from burnish.models.load import Problem, load_classifier, load_regressor, resolve
 from burnish.models.loading import loading
@@ -48,7 +48,16 @@ class CrossEncoder(Grounder):
         Raises:
             ModelError: it cannot be found, has an untrained head, or no label that says so.
         """
-        return _Reading(self)
+        return _Reading(self.model, read_calibrated(resolve(self.model)), label=self.label, threshold=self.threshold)
+
+
+def detector(model: str, known: Calibrated) -> Check:
+    """Return what judges answers by a trained detector, which nothing stands beside yet.
+
+    Raises:
+        ModelError: the model cannot be found, or has no such label.
+    """
+    return _Reading(model, known, label="", threshold=None)
 
 
 class _Loaded(NamedTuple):
@@ -59,15 +68,14 @@ class _Loaded(NamedTuple):
 
 
 class _Reading:
-    def __init__(self, settings: CrossEncoder) -> None:
-        folder = resolve(settings.model)
-        known = read_calibrated(folder)
-        self._loaded = _load(settings.model, folder, settings.label, known)
+    def __init__(self, model: str, known: Calibrated | None, *, label: str, threshold: float | None) -> None:
+        self._loaded = _load(model, resolve(model), label, known)
         self._loaded.network.eval()
         longest = longest_input(self._loaded.network, self._loaded.tokenizer)
         self._tokens = min(longest, LONGEST if known is None else known.max_tokens)
+        self._mark = "" if known is None else known.mark_new
         own = EVEN if known is None else known.threshold
-        self._threshold = own if settings.threshold is None else settings.threshold
+        self._threshold = own if threshold is None else threshold
 
     def __call__(self, cases: Sequence[Case], *, progress: Progress) -> list[Judged]:
         return check_by_pairs(cases, lambda pairs: self._supports(pairs, progress), threshold=self._threshold)
@@ -79,7 +87,8 @@ class _Reading:
         for place, (passage, claim) in enumerate(pairs):
             half = self._tokens // 2
             for number, part in enumerate(_windows(claim, tokenizer, room=half, apart=half)):
-                room = max(2, self._tokens - _length(part, tokenizer) - _frame(tokenizer))
+                length = _length(marked("", part, self._mark), tokenizer)  # with as many marks as there can be
+                room = max(2, self._tokens - length - _frame(tokenizer))
                 windows = _windows(passage, tokenizer, room=room, apart=room // 2)
                 asked += [(place, number, window, part) for window in windows]
         found = self._probabilities([(window, part) for _, _, window, part in asked], progress)
@@ -92,7 +101,8 @@ class _Reading:
     def _probabilities(self, pairs: Sequence[Pair], progress: Progress) -> list[float]:
         """Return how probable it is that the first text bears the second; those of similar length go together."""
         network, tokenizer, label, many = self._loaded
-        firsts, seconds = [first for first, _ in pairs], [second for _, second in pairs]
+        firsts = [first for first, _ in pairs]
+        seconds = [marked(first, second, self._mark) for first, second in pairs]
         rows = [*cut_ids(firsts, tokenizer, seconds=seconds, max_tokens=self._tokens)]
         groups = micro_batches(range(len(rows)), [len(row.ids) for row in rows], budget=tokens_at_once(network))
         found, done = [0.0] * len(rows), 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.evaluation.measure import Measured, measure_answers, measure_retrieval
+from burnish.failures import in_words
 from burnish.ladder_recipe import Ladder, Rung
 from burnish.models.precision import device_words
 from burnish.prepare.corpus import Prepared
@@ -57,6 +58,9 @@ class Climb:
             return Measured.from_json(kept["measured"])
         self.say(f"▸ {rung.name}")
         measured = self._answers(ready) if ready.generator else self._retrieval(ready)
+        for label, counts in measured.failures.items():
+            lost = in_words(counts, len(self.questions))
+            self.say(f"  {label}: {lost} could not be judged, and are left out of it")
         write_json(
             path,
             {
@@ -118,6 +122,7 @@ class Climb:
             prompt=self.recipe.prompt,
             shots=shots,
             pick=rung.pick,
+            grounder=self.recipe.grounding,
             progress=self.progress,
         )
 

@@ -15,6 +15,7 @@ from burnish.losses.binary import Binary
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.losses.focal import Focal
 from burnish.metrics import Guess, Metric
+from burnish.models.detector import marked
 from burnish.models.divergence import binary_divergence, divergence
 from burnish.models.load import Problem, load_classifier
 from burnish.models.packing import micro_batches
@@ -98,6 +99,7 @@ class Classify(Task):
     loss: Loss = Field(default_factory=lambda data: Binary() if data.get("many") else CrossEntropy())
     metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(many=False), min_length=1)
     max_tokens: int = Field(default=256, ge=4)  # what is longer is cut at the end, and counted
+    mark_new: str = ""  # put before each word of a pair's second text that the first lacks, as `*`: see models.detector
     r_drop: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     kl_start: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
@@ -170,7 +172,7 @@ class Classify(Task):
         number = {label: place for place, label in enumerate(self.labels)}
         found = [tuple(number[label] for label in self._ordered(row)) for row in rows]
         counts = Counts(len(rows), tuple(sum(place in labels for labels in found) for place in range(len(self.labels))))
-        pairs = [row.pair for row in rows if row.pair is not None]
+        pairs = [marked(row.text, row.pair, self.mark_new) for row in rows if row.pair is not None]
         texts = [
             *cut_ids([row.text for row in rows], built.tokenizer, seconds=pairs or None, max_tokens=self.max_tokens)
         ]
