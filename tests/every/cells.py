@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import tiny
 from burnish.methods import Method
 from burnish.preference_rows import Preference
-from burnish.records import Completion, Document, Extraction, Labelled, Pair, Record, Scored, Span
+from burnish.records import Completion, Document, Extraction, Labelled, Pair, Prompt, Record, Scored, Span
 from burnish.tasks import Built, Task
 from burnish.train.check import require_trainable
 from every.backbones import has_animal, named_twice
@@ -48,6 +48,13 @@ TASKS: dict[str, dict[str, Any]] = {
     },
     "prefer": {"loss": {"kind": "dpo", "beta": 1.0}},
     "pretrain": {"block_tokens": 12},
+    "reinforce": {
+        "rewards": [{"kind": "metric", "metric": "token_f1"}],
+        "metrics": ["token_f1"],
+        "loss": {"kl": 0.0},
+        "samples": 6,
+        "max_new_tokens": 2,
+    },
     "rerank": {"max_tokens": 48},
     "retrieve": {"query_tokens": 16, "passage_tokens": 24},
     "reward": {"loss": {"center": 0.01}},  # without a centre a head's bias is free
@@ -105,15 +112,20 @@ MORE_STEPS = {
     "full-generate-*": 32,
     "full-pretrain-*": 40,
     "head-extract-t5": 250,
+    "head-reward-*": 80,
     "head-[cr]*": 36,
+    "ia3-reward-t5": 160,
     "ia3-[gp]*": 60,
     "lora-pretrain-*": 40,
+    "prefix-reward-t5": 160,
     "prefix-[er]*-t5": 40,
     "prefix-[gp]*": 300,
     "prefix-[cr]*-bert": 40,
     "prompt-*-bert": 56,
     "prompt-[gp]*": 400,
 }
+# Which cells earn more and more, and in more steps than a test has time for.
+EARNS_SLOWLY = ("*-reinforce-t5", "p*-reinforce-llama")
 # Which cells are refused, and what is said.
 _NO_BIAS = r"method bitfit trains bias terms, and \w+ has no biases\. Use lora or full"
 _NO_HEAD = r"method head trains a new or separate output layer, and \w+ has none here .* Use lora or full"
@@ -125,6 +137,7 @@ REFUSED = {
     "*-late-t5": r"a text encoder is needed, and this is an encoder-decoder \(t5\)",
     "*-prefer-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
     "*-retrieve-t5": r"a text encoder is needed, and this is an encoder-decoder \(t5\)",
+    "*-reinforce-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
     "adapters-late-*": r"method adapters: LateEncoder is saved for other libraries, which know no such layers",
     "adapters-retrieve-*": r"method adapters: Encoder is saved for other libraries, which know no such layers",
     "bitfit-*-llama": _NO_BIAS,
@@ -132,6 +145,7 @@ REFUSED = {
     "head-generate-*": _NO_HEAD,
     "head-prefer-*": _NO_HEAD,
     "head-pretrain-*": _NO_HEAD,
+    "head-reinforce-*": _NO_HEAD,
     "head-retrieve-*": _NO_HEAD,
     "prefix-late-*": r"method prefix: LateEncoder is saved for other libraries, which put nothing before",
     "prefix-retrieve-*": r"method prefix: Encoder is saved for other libraries, which put nothing before",
@@ -196,20 +210,24 @@ def train_cell(cell: Cell, base: Path, folder: Path) -> Trained:
     applied = apply_cell(cell, base)
     task, model = applied.task, applied.model
     trainable, _ = require_trainable(model, applied.method)
+    items = task.encode(applied.rows, applied.built).items
+    task.prepare(model, items, cache=folder / "cache", progress=lambda *_: None)
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:  # what starts at zero hides another weight's gradient
                 weight.add_(torch.randn_like(weight), alpha=0.01)
-    items = task.encode(applied.rows, applied.built).items
-    task.prepare(model, items, cache=folder / "cache", progress=lambda *_: None)
-    sums = {size: summed(task, model, items[:4], size=size) for size in ((1, 2, 4) if task.divisible else (4,))}
+    sampler = task.sampler(model, applied.built, items, seed=0)
+    some = sampler(0, range(4)) if sampler else items[:4]
+    sums = {size: summed(task, model, some, size=size) for size in ((1, 2, 4) if task.divisible else (4,))}
     weights = [
         (name, weight, weight.grad is not None and weight.grad.any()) for name, weight in model.named_parameters()
     ]
     model.zero_grad()
     more = cell.entry(MORE_STEPS)
     epochs = MORE_STEPS[more] if more else STEPS
-    losses = fit_items(task, model, items, folder, method=applied.method, fresh=applied.built.fresh, epochs=epochs)
+    losses = fit_items(
+        task, model, items, folder, method=applied.method, fresh=applied.built.fresh, epochs=epochs, sampler=sampler
+    )
     kinds = dict.fromkeys(metric.reads for metric in task.metrics)
     said = {
         reads: task.predictions(model, applied.built, applied.rows, reads=reads, progress=lambda *_: None)
@@ -253,6 +271,7 @@ def rows_of(record: type[Record]) -> list[Any]:
         Extraction: _extractions,
         Labelled: _labelled,
         Preference: _preferences,
+        Prompt: _prompts,
         Pair: lambda: tiny.pairs(8, longest=4),
         Scored: _scored,
     }
@@ -278,6 +297,11 @@ def _scored() -> Iterator[Scored]:
 def _completions() -> Iterator[Completion]:
     for text in TEXTS:
         yield Completion(id=text, prompt=f"{text} ?", completion="yes" if has_animal(text) else "no")
+
+
+def _prompts() -> Iterator[Prompt]:
+    for row in _completions():
+        yield Prompt(id=row.id, prompt=row.prompt, answers=(row.completion,))
 
 
 def _preferences() -> Iterator[Preference]:
