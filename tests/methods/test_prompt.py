@@ -72,8 +72,11 @@ def test_the_loss_is_that_of_the_whole_model(rows: Any, base: Path):
     parts = task.build(str(base))
     model: Any = METHOD.apply(parts.model)
     batch = task.collate(task.encode(rows, parts).items)
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, 6:]
-    expected = functional.cross_entropy(logits.flatten(0, 1)[batch.places], batch.targets, reduction="sum")
+    expected = torch.zeros(())
+    for item in task.encode(rows, parts).items:
+        ids = torch.tensor([[*item.prompt, *item.completion]])
+        logits = model(input_ids=ids).logits[0, 6 + len(item.prompt) - 1 : -1]
+        expected += functional.cross_entropy(logits, torch.tensor(item.completion), reduction="sum")
     torch.testing.assert_close(task.total_loss(model, batch), expected)
 
 

@@ -62,8 +62,8 @@ def steep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
         words = draw.choices(tiny.WORDS, weights=[1 / (rank + 3) for rank in range(len(tiny.WORDS))], k=count)
         return [(word, label_of[word]) for word in words]
 
-    rows = {side: labelled(side, texts(count)) for side, count in (("train", 160), ("test", 300))}
-    path = recipe(folder, rows, epochs=5)
+    rows = {side: labelled(side, texts(count)) for side, count in (("train", 160), ("test", 600))}
+    path = recipe(folder, rows, epochs=8)
     found = curve(read_recipe(path, Recipe), folder / "run", shares=SHARES, say=quiet, progress=quiet)
     return folder, found
 
