@@ -83,7 +83,7 @@ def test_more_labels_help_where_each_word_must_be_seen(steep: tuple[Path, dict[s
 def test_every_point_has_its_rows_steps_interval_and_run(steep: tuple[Path, dict[str, Any]]) -> None:
     folder, found = steep
     assert [point["rows"] for point in found["points"]] == [16, 40, 80, 160]
-    assert {point["steps"] for point in found["points"]} == {50}
+    assert {point["steps"] for point in found["points"]} == {80}
     train = [read_jsonl(folder / "run" / "data" / f"train-{share}.jsonl", Labelled) for share in (10, 25, 50, 100)]
     for less, more in pairwise(train):
         assert {row.id for row in less} < {row.id for row in more}
@@ -100,7 +100,7 @@ def test_the_picture_shows_each_point_and_where_the_law_leads(steep: tuple[Path,
     folder, found = steep
     root = ElementTree.fromstring((folder / "run" / "curve.svg").read_bytes())
     words = {"".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"16", "40", "80", "160", "training rows", "accuracy on 300 test rows", "measured"} <= words
+    assert {"16", "40", "80", "160", "training rows", "accuracy on 600 test rows", "measured"} <= words
     assert ({"320", "power law", "if the rows were doubled"} <= words) == (not found["doubling"]["why"])
 
 
