@@ -88,7 +88,7 @@ def test_every_point_has_its_rows_steps_interval_and_run(steep: tuple[Path, dict
     for less, more in pairwise(train):
         assert {row.id for row in less} < {row.id for row in more}
     for point in found["points"]:
-        assert point["scores"]["accuracy"]["n"] == 300
+        assert point["scores"]["accuracy"]["n"] == 600
         assert point["scores"]["accuracy"]["low"] <= point["scores"]["accuracy"]["value"]
         run = Run.open(folder / "run" / point["run"])
         assert run.manifest["status"] == "finished"
