@@ -26,7 +26,7 @@ from burnish.tasks.generate import Generate
 from every.cells import BACKBONES, REFUSED, Cell
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [*Task.names(), "data", "distill", "methods", "pairs", "towers", "unlabelled"]
+PAGES = [*Task.names(), "data", "distill", "faithfulness", "methods", "pairs", "towers", "unlabelled"]
 LINES = 120  # of a page: a screen or two
 SMALL = ["training.batch=2", "training.epochs=1", "training.precision=fp32"]
 SIZES = {  # what a tiny model can read

@@ -64,6 +64,11 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     "regress": separated(
         "\t", ("sentence1", "sentence2", "score"), *((text, "fish", n) for n, text in enumerate(TEXTS))
     ),
+    "detector": separated(
+        "\t",
+        ("knowledge", "response", "begin_label"),
+        *((text, text.title(), ("Fully attributable", "Generic")[n % 2]) for n, text in enumerate(TEXTS)),
+    ),
     "extract": lines(*map(_squad, TEXTS)),
     "generate": lines(*map(_chat, TEXTS)),
     "distill": lines(*map(_chat, TEXTS)),
