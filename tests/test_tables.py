@@ -155,17 +155,17 @@ def test_a_cell_may_be_as_long_as_a_document(tmp_path):
             "text,label,gruop,by\nx,y,z,w\n",
             {},
             [
-                "a.csv: column 'gruop' is no field of a Labelled (id, group, text, label). Did you mean 'group'? Name "
-                "in `columns` what to read; other columns are then left out",
-                "a.csv: column 'by' is no field of a Labelled (id, group, text, label). Name in `columns` what to "
-                "read; other columns are then left out",
+                "a.csv: column 'gruop' is no field of a Labelled (id, group, text, pair, label). Did you mean 'group'? "
+                "Name in `columns` what to read; other columns are then left out",
+                "a.csv: column 'by' is no field of a Labelled (id, group, text, pair, label). Name in `columns` what "
+                "to read; other columns are then left out",
             ],
         ),
         (
             "a.csv",
             "x,y\n",
             {"txt": "x"},
-            ["columns: a Labelled has no field 'txt'. Did you mean 'text'? It has: id, group, text, label"],
+            ["columns: a Labelled has no field 'txt'. Did you mean 'text'? It has: id, group, text, pair, label"],
         ),
         ("a.csv", "text,text\nx,y\n", {}, ["a.csv:1: two columns are called 'text'; each needs a name of its own"]),
         ("a.csv", "", {}, ["a.csv: the table holds no rows; a Labelled a row is needed"]),
