@@ -1,10 +1,14 @@
 """Answers of one rung, with metrics that read more of them than their words."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn import functional
 
+import tiny
 from burnish.claims import Case, Claim, Grounded, Judged
 from burnish.errors import DataError, RecipeError
 from burnish.evaluation.measure import Measured, measure_answers
@@ -12,6 +16,7 @@ from burnish.failures import Failure
 from burnish.grounding import Check, Grounder
 from burnish.ladder_recipe import Ladder
 from burnish.metrics import Metric
+from burnish.models.encode import Encoder
 from burnish.prompt import PromptFormat
 from burnish.records import Chunk, Message, Question
 
@@ -54,7 +59,7 @@ class Fails(Grounder):
         return check
 
 
-def measured(grounder: Grounder, *metrics: str) -> Measured:
+def measured(grounder: Grounder, *metrics: str | Metric) -> Measured:
     return measure_answers(
         Writer(),
         QUESTIONS,
@@ -108,3 +113,19 @@ def test_a_ladder_needs_a_metric_to_compare_by(metrics: list[object], said: str,
     with pytest.raises(ValueError, match=said) as error:
         Ladder.model_validate({"name": "x", "corpus": corpus, "rungs": [rung], "answer_metrics": metrics})
     assert not isinstance(error.value, RecipeError)  # pydantic gathers it with the other faults
+
+
+def test_relevance_is_the_cosine_of_question_and_answer(tmp_path: Path) -> None:
+    words = [
+        word for text in (*SAID, *(question.question for question in QUESTIONS)) for word in re.findall(r"\w+", text)
+    ]
+    model = tiny.tiny_bert(tmp_path / "bert", words=list(dict.fromkeys(words)))
+    metric = Metric.read({"kind": "relevance", "model": str(model)})
+    found = measured(Fails(), "exact_match", metric)
+    encoder = Encoder.load(str(model), dtype=torch.float32)
+    asked, said = (
+        encoder.encode(texts, max_tokens=64)[0]
+        for texts in ([question.question for question in QUESTIONS], ["Rome", "Berlin is large", "I cannot tell."])
+    )
+    expected = functional.cosine_similarity(asked, said).clamp(0, 1).tolist()
+    assert found.scores[metric.label].values == pytest.approx(expected, abs=1e-5)

@@ -7,11 +7,13 @@ from typing import Any
 
 from burnish.errors import DataError
 from burnish.evaluation.grounding import Reply, cited, grounding
+from burnish.evaluation.relevance import cosines
 from burnish.evaluation.score import Scores
 from burnish.failures import Failure, counted, in_words
 from burnish.generators import Writer
 from burnish.grounding import Check, Grounder
 from burnish.metrics import Metric
+from burnish.metrics.relevance import Relevance
 from burnish.prompt import PromptFormat, Shot, without_citations
 from burnish.records import Chunk, Question
 from burnish.retrievers import Progress, Searcher
@@ -86,7 +88,7 @@ def measure_answers(
     seen = _Seen(questions, answers, texts, shown, prompt, grounder, progress)
     scores, failures = {}, {}
     for metric in metrics:
-        predictions, references = seen.read(metric.reads)
+        predictions, references = seen.read(metric)
         kept = [place for place, said in enumerate(predictions) if not isinstance(said, Failure)]
         if len(kept) < len(predictions):
             failures[metric.label] = counted(predictions)
@@ -129,12 +131,16 @@ class _Seen:
             for text, row in zip(texts, shown, strict=True)
         ]
 
-    def read(self, kind: str) -> tuple[Sequence[Any], Sequence[Any]]:
+    def read(self, metric: Metric) -> tuple[Sequence[Any], Sequence[Any]]:
         """Return what a metric reads of each answer, and what it is held against; failures stand in their places.
 
         Raises:
             DataError: an answer has nothing of the kind.
         """
+        kind = metric.reads
+        if isinstance(metric, Relevance):
+            asked = [question.question for question in self._questions]
+            return cosines(asked, [without_citations(reply.text) for reply in self._replies], metric), asked
         if kind == "answers":
             return self._answers, [question.answers for question in self._questions]
         if kind == "shown":
