@@ -82,7 +82,7 @@ def main() -> None:
     learned, test = rows_of("wow"), rows_of("cmu")
     on = split_labelled(learned, shares={"train": 0.75, "dev": 0.25}, seed=0)
     sides = {name: [row for row, side in zip(learned, on, strict=True) if side == name] for name in ("train", "dev")}
-    model, seconds = trained(work, sides, epochs=1 if asked.quick else 6)
+    model, seconds = trained(work, sides, epochs=1 if asked.quick else 3)
     tiers: dict[str, dict[str, Any]] = {
         "lexical": {"kind": "lexical"},
         "detector": {"kind": "cross_encoder", "model": str(model)},
