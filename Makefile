@@ -15,8 +15,8 @@ help:  ## List the targets.
 demo: .venv/.burnish  ## Adapt a retriever and a generator to Python's standard library; ends with runs/demo/report.html.
 	$(BIN)/burnish demo
 
-test: lint types  ## Check style, layers and types, then run the tests with coverage.
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE)
+test: lint types  ## Check style, layers and types, then run the tests with coverage, a process for each core.
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup --cov --cov-report=term --cov-fail-under=$(COVERAGE)
 
 lint: .venv/.test  ## Check style, `Raises:` sections and the layers of the imports.
 	$(BIN)/ruff check

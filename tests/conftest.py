@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, no network, no model hub."""
+"""What holds for every test: one thread, no network, no model hub; with `-n`, what shares a fixture stays together."""
 
 import ipaddress
 import os
@@ -14,6 +14,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 torch.set_num_threads(1)  # tiny models: threads cost more than they bring
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each file to one worker, and of a file that trains cells each cell: what a test needs is made once."""
+    for item in items:
+        cell = (
+            item.callspec.params.get("cell")
+            if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+            else None
+        )
+        item.add_marker(pytest.mark.xdist_group(cell.name if cell else item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)
