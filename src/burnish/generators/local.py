@@ -3,13 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from pydantic import Field, model_validator
 
 from burnish.errors import RecipeError
 from burnish.failures import Failure
 from burnish.generators import Generator, Writer, require_draws
+from burnish.models.adapted import base_of
 from burnish.models.decode import Sampling, sample, write
-from burnish.models.load import load_writer
+from burnish.models.load import load_writer, resolve
+from burnish.models.merge import merged
 from burnish.models.precision import chosen_dtype
 from burnish.models.render import prompt_ids
 from burnish.records import Message
@@ -39,10 +42,13 @@ class Local(Generator):
         return self
 
     def load(self) -> Writer:
-        """Load the model in the number format that suits this chip; an adapter is merged into its base."""
-        network, tokenizer = load_writer(self.model, dtype=chosen_dtype("auto"))
-        if hasattr(network, "merge_and_unload"):
-            network = network.merge_and_unload()
+        """Load the model in the number format that suits this chip; an adapter is merged into its base before that."""
+        dtype = chosen_dtype("auto")
+        adapted = base_of(resolve(self.model)) is not None
+        network, tokenizer = load_writer(self.model, dtype=torch.float32 if adapted else dtype)
+        merged(network)
+        for weight in network.parameters():
+            weight.data = weight.data.to(dtype)
         return _LocalWriter(network, tokenizer, self)
 
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.nn import functional
 
 from burnish.errors import ModelError
 from burnish.models.load import load_transformer
+from burnish.models.merge import merged
 from burnish.models.packing import micro_batches
 from burnish.models.quiet import quiet
 from burnish.models.sentence_folder import Pooling, Reading, read_layout, write_layout
@@ -208,19 +207,3 @@ class Encoder(nn.Module):
             total = (hidden * mask[..., None].to(hidden.dtype)).sum(dim=1, dtype=torch.float32)
             pooled = total / lengths[:, None].to(device)
         return functional.normalize(pooled, dim=-1)
-
-
-def merged(network: nn.Module) -> nn.Module:
-    """Undo what PEFT has wrapped, in place: updates go into their weights, and trained copies replace frozen parts."""
-    for name, module in list(network.named_modules()):
-        layer: Any = module
-        if isinstance(layer, BaseTunerLayer):
-            layer.merge()
-            plain = layer.get_base_layer()
-        elif isinstance(layer, ModulesToSaveWrapper):
-            plain = layer.modules_to_save[layer.active_adapters[0]]
-        else:
-            continue
-        above, _, last = name.rpartition(".")
-        setattr(network.get_submodule(above), last, plain)
-    return network

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from burnish.errors import ModelError
-from burnish.models.encode import Encoder, merged, tokens_at_once
+from burnish.models.encode import Encoder, tokens_at_once
 from burnish.models.late_folder import LateFormat, read_late_layout, write_late_layout
 from burnish.models.load import load_transformer, resolve
 from burnish.models.loading import loading
 from burnish.models.maxsim import Packed
+from burnish.models.merge import merged
 from burnish.models.packing import micro_batches
 from burnish.models.quiet import quiet
 from burnish.models.safety import require_weights

@@ -11,6 +11,7 @@ from burnish.errors import DataError, RecipeError, RunError
 from burnish.evaluation.outcome import outcome, sentence
 from burnish.evaluation.task import Evaluated, differences, prediction_lines
 from burnish.evaluation.task import evaluate as score
+from burnish.models.merge import merged
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.recipe import Recipe, read_recipe, to_yaml
 from burnish.records import Record
@@ -81,10 +82,11 @@ def untrained(recipe: Recipe, folder: Path) -> Path:
 
 
 def of_model(task: Task, name: str, rows: Sequence[Record], *, seed: int, progress: Progress) -> Evaluated:
-    """Load a model in the number format that suits this chip, and score it."""
+    """Load a model in the number format that suits this chip, an adapter merged into its base, and score it."""
     progress("loading the model", 0, 1)
     allow_faster_fp32()
     built = task.build(name, seed=seed)
+    merged(built.model)
     dtype = chosen_dtype()
     for weight in built.model.parameters():
         weight.data = weight.data.to(dtype)
