@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import Cache, DynamicCache, LogitsProcessorList
+from transformers import Cache, LogitsProcessorList
+
+from burnish.models.room import order_kept, roomy_cache
 
 ROWS_A_PASS = 32
 
@@ -243,7 +245,7 @@ def _write_pass(
 ) -> list[list[int]]:
     """Write for one batch of prompts, `copies` texts each, one behind the other."""
     device = model.device
-    model, cache, soft = _begun(model)
+    model, cache, soft = _begun(model, max_new_tokens)
     shared = shared_start(prompts)
     width = max(map(len, prompts)) - shared
     own = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -261,18 +263,20 @@ def _write_pass(
     )
 
 
-def _begun(model: Any) -> tuple[Any, Any, int]:
+def _begun(model: Any, tokens: int) -> tuple[Any, Any, int]:
     """Return the network, a cache of one row that a prefix or soft tokens have filled, and how many tokens they are.
+
+    tokens: that will be written.
 
     PEFT 0.21 loses them after the first written tokens under transformers 5.24, which calls the cache by a new name.
     """
     network: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     if network is model or not model.active_peft_config.is_prompt_learning:
-        return network, DynamicCache(config=network.config), 0
+        return network, roomy_cache(network.config, tokens=tokens), 0
     soft, before = int(model.active_peft_config.num_virtual_tokens), model.get_prompt(1)
     if isinstance(before, Cache):
         return network, before, soft
-    cache = DynamicCache(config=network.config)
+    cache = roomy_cache(network.config, tokens=tokens)
     network.get_decoder()(inputs_embeds=before.to(network.dtype), cache=cache, use_cache=True)
     return network, cache, soft
 
@@ -315,6 +319,7 @@ def _continue(
         if not kept:
             break
         if len(kept) < len(open_rows):
+            kept = order_kept(kept)
             index = torch.tensor(kept, device=tokens.device)
             cache.batch_select_indices(index)
             chosen, mask = chosen[index], mask[index]
