@@ -35,7 +35,12 @@ def expected(model: Any, prompt: list[int], *, end: int, length: int) -> list[in
 
 
 @pytest.mark.parametrize("shared", [0, 9])
-def test_rows_are_written_as_transformers_writes_each_alone(model: Any, shared: int):
+@pytest.mark.parametrize("packed", [True, False])
+def test_rows_are_written_as_transformers_writes_each_alone(
+    model: Any, packed: bool, shared: int, monkeypatch: pytest.MonkeyPatch
+):
+    if not packed:
+        monkeypatch.setattr("burnish.models.decode.is_packed", lambda _: False)
     rows = prompts(ROWS_A_PASS + 7, shared=shared)
     unended = write_greedily(model, rows, end=-1, max_new_tokens=12)
     end = max(range(5, 60), key=lambda token: sum(token in text[3:] for text in unended))  # so that some rows end

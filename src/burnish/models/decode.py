@@ -13,7 +13,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import Cache, LogitsProcessorList
 
-from burnish.models.room import order_kept, roomy_cache
+from burnish.models.room import is_roomy, lay_rows, order_kept, roomy_cache
+from burnish.models.segments import Branches, is_packed, lay_out, logits_at
 
 ROWS_A_PASS = 32
 
@@ -244,8 +245,46 @@ def _write_pass(
     model: Any, prompts: list[list[int]], *, end: int, max_new_tokens: int, choose: Choose, copies: int
 ) -> list[list[int]]:
     """Write for one batch of prompts, `copies` texts each, one behind the other."""
-    device = model.device
-    model, cache, soft = _begun(model, max_new_tokens)
+    network, cache, soft = _begun(model, max_new_tokens)
+    packed = not soft and is_roomy(cache) and is_packed(network)
+    logits, mask = _read_packed(network, prompts, cache) if packed else _read_padded(network, prompts, cache, soft)
+    return _continue(network, logits, mask, cache, end=end, max_new_tokens=max_new_tokens, choose=choose, copies=copies)
+
+
+def _read_packed(network: Any, prompts: list[list[int]], cache: Any) -> tuple[Tensor, Tensor]:
+    """Read the prompts in one row without padding, what they share once; then give each a row of the cache.
+
+    Returns (prompts, vocabulary) logits at their ends, and the (prompts, width) mask of what is in the cache, which is
+    padded on the left.
+    """
+    shared = shared_start(prompts)
+    owns = [prompt[shared:] for prompt in prompts]
+    rows: list[Branches] = [(prompts[0][:shared], owns)] if shared else [(own, ()) for own in owns]
+    segments, _ = lay_out(rows)
+    stops = shared + torch.tensor([len(own) for own in owns]).cumsum(dim=0)
+
+    def keep(_: Any, inputs: Any, settings: dict[str, Any]) -> Any:
+        return inputs, {**settings, "cache": cache, "use_cache": True}
+
+    handle = network.get_decoder().register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        logits = logits_at(network, segments, stops - 1)
+    finally:
+        handle.remove()
+    width = max(map(len, owns))
+    places = torch.zeros(len(prompts), shared + width, dtype=torch.long)  # what stands for padding is never seen
+    mask = torch.zeros_like(places)
+    for row, (own, stop) in enumerate(zip(owns, stops.tolist(), strict=True)):
+        count = len(own)
+        places[row, width - count :] = torch.cat([torch.arange(shared), torch.arange(stop - count, stop)])
+        mask[row, width - count :] = 1
+    lay_rows(cache, places.to(logits.device))
+    return logits, mask.to(logits.device)
+
+
+def _read_padded(network: Any, prompts: list[list[int]], cache: Any, soft: int) -> tuple[Tensor, Tensor]:
+    """Read the prompts as a rectangle, behind `soft` tokens that the cache has; returns what `_read_packed` does."""
+    device = network.device
     shared = shared_start(prompts)
     width = max(map(len, prompts)) - shared
     own = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -254,13 +293,19 @@ def _write_pass(
         own[row, width - len(prompt) + shared :] = torch.tensor(prompt[shared:])
         own_mask[row, width - len(prompt) + shared :] = 1
     if shared:
-        model(input_ids=torch.tensor([prompts[0][:shared]], device=device), cache=cache, logits_to_keep=1)
+        network(input_ids=torch.tensor([prompts[0][:shared]], device=device), cache=cache, logits_to_keep=1)
     if soft + shared:
         cache.batch_repeat_interleave(len(prompts))
     mask = torch.cat([torch.ones(len(prompts), soft + shared, dtype=torch.long), own_mask], dim=1).to(device)
-    return _continue(
-        model, own.to(device), mask, cache, end=end, max_new_tokens=max_new_tokens, choose=choose, copies=copies
-    )
+    return _logits(network, own.to(device), mask, cache), mask
+
+
+def _logits(network: Any, tokens: Tensor, mask: Tensor, cache: Any) -> Tensor:
+    """Return (rows, vocabulary): the logits behind the last of these tokens; mask: of all that was read."""
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+    out = network(input_ids=tokens, attention_mask=mask, position_ids=positions, cache=cache, logits_to_keep=1)
+    logits: Tensor = out.logits[:, -1]
+    return logits
 
 
 def _begun(model: Any, tokens: int) -> tuple[Any, Any, int]:
@@ -282,8 +327,8 @@ def _begun(model: Any, tokens: int) -> tuple[Any, Any, int]:
 
 
 def _continue(
-    model: Any,
-    tokens: Tensor,
+    network: Any,
+    logits: Tensor,
     mask: Tensor,
     cache: Any,
     *,
@@ -292,38 +337,29 @@ def _continue(
     choose: Choose,
     copies: int,
 ) -> list[list[int]]:
-    """Read the prompts' own tokens, then write token by token until every row has ended or is full.
+    """Write token by token behind what was read, until every row has ended or is full.
 
-    tokens: (prompts, width), padded on the left; mask: (prompts, shared + width). The first tokens of a prompt's texts
-    are chosen from the same logits.
+    logits: (prompts, vocabulary), at their ends; mask: (prompts, width), of what is in the cache. The first tokens of a
+    prompt's texts are chosen from the same logits.
     """
-    texts: list[list[int]] = [[] for _ in range(len(tokens) * copies)]
+    if copies > 1:
+        cache.batch_repeat_interleave(copies)
+        mask, logits = mask.repeat_interleave(copies, dim=0), logits.repeat_interleave(copies, dim=0)
+    texts: list[list[int]] = [[] for _ in logits]
     open_rows = list(range(len(texts)))
-    for step in range(max_new_tokens):
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
-        out = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            cache=cache,
-            logits_to_keep=1,
-        )
-        logits = out.logits[:, -1]
-        if step == 0 and copies > 1:
-            cache.batch_repeat_interleave(copies)
-            mask, logits = mask.repeat_interleave(copies, dim=0), logits.repeat_interleave(copies, dim=0)
+    for step in range(1, max_new_tokens + 1):
         chosen = choose(logits, open_rows)
         kept = [place for place, token in enumerate(chosen.tolist()) if token != end]
         for place in kept:
             texts[open_rows[place]].append(int(chosen[place]))
-        if not kept:
+        if not kept or step == max_new_tokens:
             break
         if len(kept) < len(open_rows):
             kept = order_kept(kept)
-            index = torch.tensor(kept, device=tokens.device)
+            index = torch.tensor(kept, device=chosen.device)
             cache.batch_select_indices(index)
             chosen, mask = chosen[index], mask[index]
             open_rows = [open_rows[place] for place in kept]
-        tokens = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        logits = _logits(network, chosen[:, None], mask, cache)
     return texts

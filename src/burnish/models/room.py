@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 _LAYER: Any = DynamicLayer  # untyped at the library's border
@@ -17,6 +17,18 @@ def roomy_cache(config: Any, *, tokens: int) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [_Roomy(tokens) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def lay_rows(cache: DynamicCache, places: Tensor) -> None:
+    """Make rows of the tokens of a cache's one row; places: (rows, width), where each row's tokens stand in it."""
+    for layer in cache.layers:
+        assert isinstance(layer, _Roomy)
+        layer.lay_rows(places)
+
+
+def is_roomy(cache: Cache) -> bool:
+    """Tell whether all layers of a cache keep all tokens, with room behind them."""
+    return all(isinstance(layer, _Roomy) for layer in cache.layers) and bool(cache.layers)
 
 
 class _Roomy(_LAYER):  # type: ignore[misc]
@@ -61,6 +73,12 @@ class _Roomy(_LAYER):  # type: ignore[misc]
                 whole[place, :, :held] = whole[row, :, :held]
         self._whole = tuple(whole[: len(rows)] for whole in self._whole)
         self._show(held)
+
+    def lay_rows(self, places: Tensor) -> None:
+        """Make rows of the one row's tokens, and room behind them; places: (rows, width), where each one's stand."""
+        keys, values = self.keys, self.values
+        self._make(keys, values, rows=len(places), room=places.shape[1])
+        self._write(keys[0][:, places].transpose(0, 1), values[0][:, places].transpose(0, 1), 0)
 
     def _make(self, keys: Tensor, values: Tensor, *, rows: int, room: int) -> None:
         """Make tensors like these for other numbers of rows and tokens, and for the tokens that will be written."""
