@@ -16,12 +16,13 @@ from burnish.run import write_text
 from burnish.text import words
 
 SEED = 0
+TRAIN, TEST = 128, 64  # rows
 DECISIONS = ("yes", "no", "maybe")
 _DECIDED = re.compile(r"^\W*(?:yes|no|maybe)\b\W*", re.IGNORECASE)
 PUBMED = PromptFormat(
     instruction="Answer the question from the passages. Begin with yes, no or maybe, then give the reason.",
     passages=4,
-    passage_words=70,
+    passage_words=50,
 )
 
 
@@ -45,16 +46,16 @@ def pubmedqa(folder: Path, *, quick: bool) -> Data:
     """Questions on abstracts (Jin et al. 2019, arXiv 1909.06146): the official test ids, the others to train on.
 
     An answer is the decision and the abstract's conclusion. The abstract's other parts are the passages, each cut to
-    its first 70 words.
+    its first 50 words.
     """
     source = data_folder("pubmedqa")
     found = json.loads((source / "ori_pqal.json").read_text(encoding="utf-8"))
     official = json.loads((source / "test_ground_truth.json").read_text(encoding="utf-8"))
     rows = {key: _question(key, row) for key, row in found.items()}
     others = [row for key, row in rows.items() if key not in official]
-    dev = sample(others, 16 if quick else 40, seed=SEED)
-    train = sample([row for row in others if row not in dev], 32 if quick else 160, seed=SEED)
-    test = sample([rows[key] for key in official], 8 if quick else 80, seed=SEED)
+    dev = sample(others, 8, seed=SEED)
+    train = sample([row for row in others if row not in dev], 16 if quick else TRAIN, seed=SEED)
+    test = sample([rows[key] for key in official], 6 if quick else TEST, seed=SEED)
     sides = {"train": train, "dev": dev, "test": test}
     files = {side: str(folder / "pubmedqa" / f"{side}.jsonl") for side in sides}
     for side, of in sides.items():
@@ -65,7 +66,7 @@ def pubmedqa(folder: Path, *, quick: bool) -> Data:
         test=read_jsonl(Path(files["test"]), Completion),
         passages={row.id: tuple(map(PUBMED.piece, row.passages)) for row in test},
         decisions={key: str(official[key]) for key in (row.id for row in test)},
-        new_tokens=24 if quick else 64,
+        new_tokens=24 if quick else 48,
         quick=quick,
     )
 
@@ -87,10 +88,10 @@ def _question(key: str, row: Mapping[str, object]) -> RagRow:
 
 def summaries(folder: Path, *, quick: bool) -> Data:
     """SciTLDR (Cachola et al. 2020, arXiv 2004.15011): an abstract, and what the paper shows in one sentence."""
-    files = scitldr(folder / "scitldr", train_rows=32 if quick else 160, test_rows=8 if quick else 80, seed=SEED)
+    files = scitldr(folder / "scitldr", train_rows=16 if quick else TRAIN, test_rows=6 if quick else TEST, seed=SEED)
     test = read_jsonl(Path(files["test"]), Completion)
     passages = {row.id: (_asked(row).partition("\n\n")[2],) for row in test}
-    return Data("SciTLDR", files, test, passages, {}, new_tokens=24 if quick else 40, quick=quick)
+    return Data("SciTLDR", files, test, passages, {}, new_tokens=24 if quick else 32, quick=quick)
 
 
 def _asked(row: Completion) -> str:

@@ -14,7 +14,7 @@ from burnish.evaluation.score import Scores, interval
 from burnish.records import Completion, records_fingerprint
 from burnish.run import read_json, write_text
 
-AGAINST = "few"  # the system that all others are held against
+COMPARED = ("few", "sft")  # the systems that all others are held against
 Facts = Mapping[str, Any]
 
 
@@ -83,7 +83,7 @@ class Kept:
                 for metric, found in scores.items()
                 if metric in systems[other]["scores"]
             }
-            for other in (AGAINST, "sft")
+            for other in COMPARED
             if other in systems and other != system
         }
         return row

@@ -1,7 +1,7 @@
-"""The rows of benchmarks/generate.py: how each system comes to answer. Settings are chosen on dev rows alone."""
+"""The rows of benchmarks/generate.py: how each system comes to answer. No setting was chosen by test rows."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from burnish.steps.preferences_recipe import Preferences
 
 MODEL = "embedded/smollm2"
 SHOTS = 2
+COURSE = ("reward", "kl", "length", "entropy", "spread", "flat")  # of a training by reward, step by step
 ROUGE = {"kind": "rouge", "variant": "l"}
 LORA = {"kind": "lora", "rank": 16, "alpha": 32, "learning_rate": 5.0e-4}
 
@@ -28,7 +29,8 @@ LORA = {"kind": "lora", "rank": 16, "alpha": 32, "learning_rate": 5.0e-4}
 class Made:
     """What writes the answers: a model, and how many examples its prompts show; and what it took to make it.
 
-    seconds: of training, and of all that was made for it. peak_mb: of the training.
+    seconds: of training, and of all that was made for it. peak_mb: of the training. course: what a training by reward
+    logged of each step.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Made:
     seconds: float = 0.0
     peak_mb: float = 0.0
     settings: Mapping[str, Any] | None = None
+    course: Mapping[str, Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def _preferred(data: Data, work: Path) -> Made:
             "answers": 4,
             "by": [{"kind": "metric", "metric": ROUGE}],
             "gap": 0.05,
-            "limit": 8 if data.quick else 64,
+            "limit": 6 if data.quick else 48,
             "seed": SEED,
         }
     )
@@ -96,28 +99,30 @@ def _reinforced(data: Data, work: Path) -> Made:
     """Go on from the SFT model with RLOO; the reward is checked against the right answers, by words and by form."""
     start = _merged(_sft(data, work), work)
     table = work / "prompts.jsonl"
-    rows = sample(read_jsonl(Path(data.files["train"]), Completion), 8 if data.quick else 48, seed=SEED)
+    rows = sample(read_jsonl(Path(data.files["train"]), Completion), 4 if data.quick else 60, seed=SEED)
     prompts = [Prompt(id=row.id, prompt=row.prompt, answers=(row.completion, *row.others)) for row in rows]
     write_text(table, dump_jsonl(prompts))
     form = [{"kind": "pattern", "pattern": "(?s)(Yes|No|Maybe)\\. .+", "weight": 0.2}] if data.decisions else []
-    return _trained(
+    made = _trained(
         work / "rl",
         {
             "task": {
                 "kind": "reinforce",
                 "rewards": [{"kind": "metric", "metric": ROUGE}, *form],
                 "advantage": "rloo",
-                "samples": 4,
+                "samples": 8,
                 "max_tokens": 768,
                 "max_new_tokens": data.new_tokens,
             },
             "model": start,
-            "method": {**LORA, "learning_rate": 1.0e-4},
+            "method": {**LORA, "learning_rate": 3.0e-4},
             "data": {"train": str(table)},
-            "training": {"epochs": 1, "batch": 4, "micro_tokens": 4096, "schedule": "constant", "dropout": 0.0},
+            "training": {"epochs": 1, "batch": 2, "micro_tokens": 4096, "schedule": "constant", "dropout": 0.0},
             "seed": SEED,
         },
     )
+    lines = [*Run.open(work / "rl").lines("log.jsonl")]
+    return replace(made, course={name: [line[name] for line in lines] for name in COURSE})
 
 
 def _merged(made: Made, work: Path) -> str:
