@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from burnish.errors import DataError
-from burnish.evaluation.threshold import calibrated
+from burnish.evaluation.threshold import area_under_roc, calibrated
 
 
 def test_it_stands_halfway_between_what_it_tells_apart() -> None:
@@ -39,3 +39,13 @@ def test_both_verdicts_are_needed() -> None:
         calibrated([0.1, 0.2], [True, True])
     with pytest.raises(DataError, match="of 0 rows 0"):
         calibrated([], [])
+
+
+def test_the_area_under_roc_is_that_of_scikit_learn_with_ties() -> None:
+    draw = np.random.default_rng(0)
+    for rows in (2, 7, 200):
+        scores = draw.integers(0, 5, size=rows) / 4
+        right = draw.permutation([True, *[False] * (rows // 2), *[True] * (rows - rows // 2 - 1)])
+        assert area_under_roc([*scores], [*right]) == pytest.approx(roc_auc_score(right, scores), abs=1e-12)
+    with pytest.raises(DataError, match="rows of both are needed"):
+        area_under_roc([0.1, 0.2], [True, True])

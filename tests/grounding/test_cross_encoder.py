@@ -81,6 +81,15 @@ def test_a_long_passage_is_read_in_windows_to_its_end_and_the_best_counts(nli: P
     assert found.score == pytest.approx(best, abs=1e-5)
 
 
+def test_a_passage_is_read_whole_and_sentence_by_sentence_and_the_best_counts(nli: Path) -> None:
+    sentences = ["The cat is red.", "The dog is green.", "A bird is blue."]
+    passage, claims = " ".join(sentences), ["the cat is red", "the fish", "the bird is green"]
+    readings = {claim: [shares(nli, text, claim)[1] for text in (passage, *sentences)] for claim in claims}
+    assert {found.index(max(found)) for found in readings.values()} != {0}
+    for claim, found in readings.items():
+        assert judged(nli, [Case((passage,), claim)])[0].score == pytest.approx(max(found), abs=1e-5)
+
+
 def test_of_a_claim_too_long_to_leave_room_every_part_must_be_borne(nli: Path) -> None:
     tokens = LONG.split()[:100]
     parts = [" ".join(tokens[:64]), " ".join(tokens[64:])]
@@ -133,6 +142,10 @@ def test_a_detector_brings_its_label_its_threshold_and_its_length(tmp_path: Path
         assert told.claims[0].support == pytest.approx(support, abs=1e-5)
         assert told.faithful is supported
         assert judged(model, [case], threshold=0.0)[0].faithful
+    write_calibrated(found.model_copy(update={"by_words": 0.25}), model)
+    [told] = judged(model, [Case((PASSAGE,), "the cat is yellow")])  # of two content words one is in the passage
+    alone = shares(model, PASSAGE, "the cat is yellow")[0]
+    assert told.claims[0].support == pytest.approx(0.75 * alone + 0.25 * 0.5, abs=1e-5)
     (model / FILE).write_text('{"label": "borne"}')
     with pytest.raises(ModelError, match=r"grounding\.json: threshold: this key is needed"):
         judged(model, [])

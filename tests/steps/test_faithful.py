@@ -121,9 +121,22 @@ def test_a_detector_is_calibrated_on_dev_and_then_judges_with_what_stands_beside
     )
     assert found["threshold"] == known.threshold
     assert known.balanced_accuracy == 1.0  # a mark is all that it takes
+    assert known.by_words == 0.0
     check = Grounder.read({"kind": "cross_encoder", "model": str(run / "model")}).load()
     judged = check([Case((row.text,), str(row.pair)) for row in PAIRS], progress=quiet)
     assert [isinstance(one, Grounded) and one.faithful for one in judged] == [row.label == "yes" for row in PAIRS]
+
+
+def test_words_have_a_share_where_they_tell_the_dev_rows_better_apart(run: Path, tmp_path: Path) -> None:
+    rows = [
+        Labelled(id=f"{noun} {word}", text=f"the {noun} is {word}{red}", pair=f"the {noun} is red", label=label)
+        for noun in ("cat", "dog", "bird")
+        for word, red, label in (("", "red", "yes"), ("not ", "red", "no"))
+    ]
+    (tmp_path / "denied.jsonl").write_text(dump_jsonl(rows), encoding="utf-8")
+    found = calibrate(run, label="yes", data=str(tmp_path / "denied.jsonl"), progress=quiet)
+    assert found["by_words"] == 0.5
+    assert found["balanced_accuracy"] == 1.0
 
 
 def test_what_cannot_be_calibrated_is_refused(run: Path, tmp_path: Path) -> None:

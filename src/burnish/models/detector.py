@@ -22,9 +22,12 @@ class Calibrated(Spec):
 
     label: str  # of `labels`: the passage bears the claim
     labels: tuple[str, ...]  # in the order of the head's outputs
-    threshold: float = Field(ge=0, le=1)  # of the label's probability
+    threshold: float = Field(ge=0, le=1)  # of the support, from which on a claim counts as supported
     max_tokens: int = Field(ge=4)  # of passage and claim together, as it was trained to read them
     mark_new: str = ""  # as it was trained to read claims, see `marked`
+    by_words: float = Field(
+        default=0.0, ge=0, le=1
+    )  # share of `word_support` in a claim's support; the rest is its own
     rows: int = Field(ge=1)  # that the threshold was calibrated on
     balanced_accuracy: float = Field(ge=0, le=1)  # on those rows: higher than on others
 

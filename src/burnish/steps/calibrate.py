@@ -1,11 +1,12 @@
 """Calibrate: the threshold of a trained detector, chosen on dev rows and kept beside its model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from burnish.claims import Case, Grounded
 from burnish.errors import DataError, RecipeError, RunError, near_miss
-from burnish.evaluation.threshold import calibrated
+from burnish.evaluation.threshold import area_under_roc, calibrated
 from burnish.grounding.cross_encoder import EVEN, detector
 from burnish.models.detector import FILE, Calibrated, write_calibrated
 from burnish.recipe import Recipe, read_recipe
@@ -14,13 +15,16 @@ from burnish.retrievers import Progress
 from burnish.run import Run
 from burnish.tasks.classify import Classify
 
+MIXED = (0.0, 0.5)  # shares of the support by words that are tried
+
 
 def calibrate(folder: Path, *, label: str, data: str | None, progress: Progress) -> dict[str, Any]:
     """Choose the threshold from which on a run's classifier takes an answer for borne by its passage.
 
     label: the label that says so. data: a table of rows with pairs, passage and answer; the recipe's dev rows where
-    none is given. Answers are judged claim by claim, as the grounder `cross_encoder` will judge them; the threshold is
-    that of the highest balanced accuracy. Returns what `grounding.json` holds, which is written beside the model.
+    none is given. Answers are judged claim by claim, as the grounder `cross_encoder` will judge them, by the network
+    alone or with half of each support by words, whichever tells the rows better apart (AUROC); the threshold is that of
+    the highest balanced accuracy. Returns what `grounding.json` holds, which is written beside the model.
 
     Raises:
         RunError: the run is not finished.
@@ -53,10 +57,17 @@ def calibrate(folder: Path, *, label: str, data: str | None, progress: Progress)
         rows=len(rows),
         balanced_accuracy=EVEN,
     )
-    judged = detector(str(folder / "model"), known)(cases, progress=progress)
-    scores = [one.score for one in judged if isinstance(one, Grounded)]  # a network fails as a whole, or not at all
-    found = calibrated(scores, [row.label == label for row in rows])
-    told = {"threshold": min(1.0, found.value), "balanced_accuracy": found.balanced_accuracy}
+    right = [row.label == label for row in rows]
+    tried = [known.model_copy(update={"by_words": share}) for share in MIXED]
+    found = {one: _scores(folder, one, cases, progress) for one in tried}
+    known = max(tried, key=lambda one: area_under_roc(found[one], right))  # the first of equals
+    cut = calibrated(found[known], right)
+    told = {"threshold": min(1.0, cut.value), "balanced_accuracy": cut.balanced_accuracy}
     known = known.model_copy(update=told)
     write_calibrated(known, folder / "model")
     return {**known.model_dump(mode="json"), "data": place, "file": str(folder / "model" / FILE)}
+
+
+def _scores(folder: Path, known: Calibrated, cases: Sequence[Case], progress: Progress) -> list[float]:
+    judged = detector(str(folder / "model"), known)(cases, progress=progress)
+    return [one.score for one in judged if isinstance(one, Grounded)]  # a network fails as a whole, or not at all
