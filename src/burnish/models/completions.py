@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
+from burnish.models.logps import target_logps
 from burnish.models.padding import network_inputs, pad_right
-from burnish.models.segments import Branches, Segments, lay_out, logits_at
+from burnish.models.segments import Branches, Segments, lay_out, logits_at, plain_head, states_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,17 @@ def completion_logits(model: nn.Module, batch: CompletionBatch) -> Tensor:
     if isinstance(batch.read, Apart):
         return _apart(model, batch.read, batch.places)
     return logits_at(model, batch.read, batch.places)
+
+
+def completion_logps(model: nn.Module, batch: CompletionBatch) -> Tensor:
+    """Return (trained tokens,): ln of each one's probability; in fp32, or in fp64 where the model computes in it."""
+    weight = None if isinstance(batch.read, Apart) else plain_head(model)
+    if weight is not None and isinstance(batch.read, Segments):
+        states = states_at(model, batch.read, batch.places)
+        return target_logps(states, weight, batch.targets.to(states.device))
+    logits = completion_logits(model, batch)
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    return -functional.cross_entropy(exact, batch.targets.to(logits.device), reduction="none")
 
 
 def _targets(rows: Sequence[Branches]) -> tuple[Tensor, list[int]]:

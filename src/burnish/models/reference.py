@@ -9,10 +9,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from burnish.losses import Answers
-from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, completion_logits
+from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, completion_logps
 from burnish.models.packing import micro_batches
 from burnish.models.segments import Branches
 from burnish.models.start import before_training
@@ -22,6 +21,7 @@ from burnish.run import write_json
 
 PASS_TOKENS = 2048  # in one pass without gradient: more are no faster, and each has the vocabulary's width of logits
 BLOCK = 64  # rows whose numbers reach the disk together: what a kill loses at most
+FORM = 2  # raise it where the same weights come to read otherwise, if only in the last digits of bf16
 NAME = "reference.json"  # beside a model: what it was before
 
 _kept: WeakKeyDictionary[nn.Module, dict[bytes, float]] = WeakKeyDictionary()
@@ -30,10 +30,8 @@ Progress = Callable[[int, int], None]
 
 def answer_logps(model: nn.Module, batch: CompletionBatch) -> Tensor:
     """Return (completions,): ln of each completion's probability, the sum over its tokens; fp64 stays fp64."""
-    logits = completion_logits(model, batch)
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    logps = -functional.cross_entropy(exact, batch.targets.to(logits.device), reduction="none")
-    owners = torch.repeat_interleave(torch.tensor(batch.lengths)).to(logits.device)
+    logps = completion_logps(model, batch)
+    owners = torch.repeat_interleave(torch.tensor(batch.lengths)).to(logps.device)
     return logps.new_zeros(len(batch.lengths)).index_add(0, owners, logps)
 
 
@@ -126,7 +124,7 @@ def _size(row: Branches) -> int:
 
 def _fingerprint(network: Any) -> str:
     """Return 16 hexadecimal digits that name these weights; low-rank factors that add nothing yet are left out."""
-    digest = hashlib.sha256(type(network).__name__.encode())
+    digest = hashlib.sha256(f"{type(network).__name__} {FORM} {torch.__version__}".encode())
     for name, weight in _telling(network):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
