@@ -19,6 +19,7 @@ from burnish.metrics.f1 import F1
 from burnish.metrics.mcc import Mcc
 from burnish.metrics.pearson import Pearson
 from burnish.metrics.perplexity import Perplexity
+from burnish.metrics.reward_margin import RewardMargin
 from burnish.metrics.rmse import Rmse
 from burnish.metrics.spearman import Spearman
 
@@ -271,3 +272,14 @@ def test_clustered_chance_is_called_significant_in_5_percent_of_samples():
         versus = metric_difference(Rmse(), list(ours), list(theirs), list(right), groups=list(groups), resamples=199)
         found.append(versus.p)
     assert 0.025 <= np.mean(np.array(found) <= 0.05) <= 0.075
+
+
+def test_a_model_against_itself_has_a_margin_that_no_other_row_would_change():
+    metric, rows = RewardMargin(), ["right"] * 4
+    assert metric_interval(metric, [0.0] * 4, rows, groups=[""] * 4) == Interval(0.0, 0.0, 0.0, 4)
+    same = metric_difference(metric, [0.0] * 4, [0.0] * 4, rows, groups=[""] * 4)
+    assert (same.difference, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
+    gained = metric_difference(metric, [1.0, 2.0, 0.5, -0.2], [0.0] * 4, rows, groups=[""] * 4)
+    assert gained.low < gained.difference < gained.high
+    with pytest.raises(DataError, match="it has no bound of its own"):
+        metric_interval(metric, [0.5] * 4, rows, groups=[""] * 4)

@@ -34,7 +34,8 @@ def metric_interval(
     groups: the cluster of each example, whole clusters are resampled; empty: a cluster of its own.
     A resample on which the metric is not defined (the correlation of equal numbers) may lie anywhere: it counts as the
     lowest value for the lower bound and as the highest for the upper one. Where no resample differs from another, the
-    bounds are the value moved by `unseen_share` towards the metric's own bounds, as in `score.interval`.
+    bounds are the value moved by `unseen_share` towards the metric's own bounds, as in `score.interval`; or the value
+    itself, if it is `certain`.
 
     Raises:
         DataError: there is no example, the metric is not defined on them, or no finite interval can be given.
@@ -51,6 +52,8 @@ def metric_interval(
     lowest, highest = metric.bounds
     if _varies(found):
         low, high = _percentiles(metric, found, lowest, highest)
+    elif _is_certain(metric, statistics):
+        low = high = value
     elif isfinite(lowest) and isfinite(highest):
         share = unseen_share(len(sums))
         low, high = value - share * (value - lowest), value + share * (highest - value)
@@ -186,6 +189,11 @@ def _varies(found: Floats) -> bool:
     return not np.isfinite(found).all() or float(np.ptp(found)) > TINY * max(1.0, float(np.abs(found).max()))
 
 
+def _is_certain(metric: Metric, statistics: Floats) -> bool:
+    """Tell whether every example, or cluster, has the value that no other one would change."""
+    return metric.certain is not None and bool((_combined(metric, statistics) == metric.certain).all())
+
+
 def _percentiles(metric: Metric, found: Floats, lowest: float, highest: float) -> tuple[float, float]:
     """Return the 2.5 % and 97.5 % points, what is not defined standing at either end.
 
@@ -218,6 +226,8 @@ def _difference_bounds(
     reach = metric.bounds[1] - metric.bounds[0]
     if _varies(found):
         return _percentiles(metric, found, -reach, reach)
+    if _is_certain(metric, ours) and _is_certain(metric, theirs):
+        return 0.0, 0.0
     if not isfinite(reach) and clusters > 1:  # the largest change seen: from the worst cluster to the best
         alone = np.concatenate([_combined(metric, ours), _combined(metric, theirs), np.array(metric.bounds)])
         reach = float(np.ptp(alone[np.isfinite(alone)]))

@@ -41,6 +41,7 @@ class Metric(Part):
     folder: ClassVar[str] = "burnish.metrics"
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    certain: ClassVar[float | None] = None  # a value that no other example would change, where all have it
     reads: ClassVar[str] = "answers"  # which predictions of a task: answers, guesses, likelihoods
 
     @property

@@ -10,11 +10,13 @@ from burnish.metrics import Metric
 class RewardMargin(Metric):
     """The difference of the rewards of the preferred answer and of the other, in the unit of the task's rewards.
 
-    A prediction is this difference; references are not read.
+    A prediction is this difference; references are not read. Where all are 0, a model is compared with itself, and they
+    would be so in any other row.
     """
 
     reads: ClassVar[str] = "margins"
     bounds: ClassVar[tuple[float, float]] = (-inf, inf)
+    certain: ClassVar[float | None] = 0.0
 
     @property
     def label(self) -> str:
