@@ -17,6 +17,7 @@ from burnish.losses.clipped import Clipped, k3
 from burnish.metrics import Metric
 from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, completion_logits
 from burnish.models.decode import Sampling, sample, write
+from burnish.models.dropout import drops
 from burnish.models.load import load_writer
 from burnish.models.packing import micro_batches, packed_batches
 from burnish.models.policy import Advantage, Group, advantages, deviation, entropy, token_logps
@@ -129,8 +130,7 @@ class Reinforce(Task):
         Raises:
             ModelError: the model is compared with itself, and drops something at random.
         """
-        drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
-        if self.updates > 1 and drops:
+        if self.updates > 1 and drops(model):
             raise ModelError(
                 f"task.updates is {self.updates}: probabilities are compared with those of the first update, and "
                 "dropout would change them by chance; set training.dropout to 0"

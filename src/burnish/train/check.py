@@ -5,9 +5,8 @@ from torch import nn
 from burnish.errors import ModelError
 from burnish.methods import Method
 from burnish.methods.full import Full
+from burnish.models.dropout import dropout_layers, dropout_numbers
 from burnish.models.towers import Towers
-
-PLAIN = ("attention_dropout", "activation_dropout", "dropout")
 
 
 def require_trainable(model: nn.Module, method: Method) -> tuple[int, int]:
@@ -54,10 +53,7 @@ def set_dropout(model: nn.Module, share: float) -> None:
     Raises:
         ModelError: something is to be dropped, and the model has no such layer.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    plain = [  # attention drops by a number of its own in many models
-        (module, name) for module in model.modules() for name in PLAIN if isinstance(getattr(module, name, None), float)
-    ]
+    layers, plain = dropout_layers(model), dropout_numbers(model)
     if share and not layers and not plain:
         raise ModelError(
             f"training.dropout is {share:g}, and {type(model).__name__} has no dropout layer; leave it out, or give "
@@ -65,5 +61,5 @@ def set_dropout(model: nn.Module, share: float) -> None:
         )
     for layer in layers:
         layer.p = share
-    for module, name in plain:
+    for module, name, _ in plain:
         setattr(module, name, share)
