@@ -1,5 +1,6 @@
 """Preferences: the reference is computed once, a prompt is read once, and margins are those of its rewards."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from burnish.methods.lora import Lora
 from burnish.models.completions import collate_branches
 from burnish.models.reference import answer_logps, reference_logps
 from burnish.preference_rows import Preference, Thumb
+from burnish.recipe import Recipe
+from burnish.steps.train import train
 from burnish.tasks import Built
 from burnish.tasks.prefer import Prefer
 from learn import check_micro_batches, learn, summed
@@ -186,3 +189,36 @@ def test_the_answer_behind_a_thumbs_prompt_belongs_to_another_prompt(llama: Path
 def test_a_loss_of_something_else_is_refused_by_name():
     with pytest.raises(ValidationError, match="the loss of preferences is one of dpo, dpo_norm, ipo, kto, orpo, simpo"):
         Prefer.model_validate({"loss": "mse"})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_begins_with_no_difference_in_every_number_format(precision: str, llama: Path, tmp_path: Path):
+    table = tmp_path / "rows.jsonl"
+    table.write_text("".join(f"{row.model_dump_json()}\n" for row in ROWS))
+    said = {
+        "task": {"kind": "prefer", "loss": {"kind": "dpo", "beta": 10.0}},
+        "model": str(llama),
+        "method": "lora",
+        "data": {"train": str(table), "dev": str(table)},
+        "training": {"epochs": 1, "batch": 8, "precision": precision, "evaluations": 0},
+    }
+    run = train(Recipe.model_validate(said), tmp_path / "run", say=print, progress=lambda *_: None)
+    [line] = run.lines("log.jsonl")
+    assert line["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert line["margin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_margin_may_be_measured_before_and_after_training(llama: Path, tmp_path: Path):
+    table = tmp_path / "rows.jsonl"
+    table.write_text("".join(f"{row.model_dump_json()}\n" for row in ROWS))
+    said = {
+        "task": {"kind": "prefer", "metrics": ["preference_accuracy", "reward_margin"]},
+        "model": str(llama),
+        "method": {"kind": "full", "learning_rate": 3e-3},
+        "data": {"train": str(table), "test": str(table)},
+        "training": {"epochs": 3, "batch": 8, "precision": "fp32"},
+    }
+    run = train(Recipe.model_validate(said), tmp_path / "run", say=print, progress=lambda *_: None)
+    found = json.loads((run.folder / "evaluation" / "test.json").read_text())
+    assert found["before"]["reward margin"] == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 8}
+    assert found["scores"]["reward margin"]["low"] > 0

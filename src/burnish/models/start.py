@@ -62,3 +62,11 @@ def exchanged(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iter
     finally:
         for weight, value in zip(weights, own, strict=True):
             weight.data = value
+
+
+@contextmanager
+def rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Let a model compute in another number format while this lasts, by weights that are cast for it."""
+    weights = [*model.parameters()]
+    with exchanged(weights, [weight.detach().to(dtype) for weight in weights]):
+        yield

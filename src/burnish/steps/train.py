@@ -12,6 +12,7 @@ from torch import nn
 from burnish.cache import cache_folder
 from burnish.errors import RunError
 from burnish.losses.contrastive import is_scale_alone
+from burnish.models.start import rounded
 from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
 from burnish.records import Record, records_fingerprint
 from burnish.retrievers import Progress
@@ -20,12 +21,12 @@ from burnish.sequences import Joined
 from burnish.steps.evaluate import of_model, write_evaluation
 from burnish.steps.general import general, require_general
 from burnish.steps.items import training_items
-from burnish.tasks import Built, Task
+from burnish.tasks import Built
 from burnish.text import fingerprint
 from burnish.train.check import require_trainable
 from burnish.train.checkpoint import Checkpoints
 from burnish.train.loop import Course, Log, Outcome, Watch, fit
-from burnish.train.processes import processes
+from burnish.train.processes import agreed_dtype, processes
 
 Say = Callable[[str], None]
 Heard = Callable[[int, float], None]  # a step and the dev score after it, higher is better
@@ -136,7 +137,7 @@ def _train(
     if rows.general:
         require_general(task, built, rows.general)
     comparable = is_scale_alone(built.fresh)
-    _prepare(task, model, built, items.items, rows.dev, say=say, progress=progress)
+    _prepare(recipe, model, built, items.items, rows.dev, say=say, progress=progress)
     for reason, count in task.encode(rows.dev, built).notes.items() if rows.dev else ():
         say(f"dev rows, {reason}: {count}")
     if group.num_processes > 1 and not task.divisible:
@@ -175,7 +176,7 @@ def _train(
 
 
 def _prepare(
-    task: Task,
+    recipe: Recipe,
     model: nn.Module,
     built: Built,
     items: Sequence[Any],
@@ -185,9 +186,10 @@ def _prepare(
     progress: Progress,
 ) -> None:
     """Make what loss and dev score need beside the model; what one process of a machine makes, the others find."""
-    group = processes()
+    group, task = processes(), recipe.task
     model.to(group.device)
-    with group.local_main_process_first():
+    dtype = agreed_dtype(recipe.training) if task.prepares_as_it_trains else torch.float32
+    with group.local_main_process_first(), rounded(model, dtype):
         for line in task.prepare(model, items, cache=cache_folder(), progress=progress):
             say(line)
         if dev:

@@ -63,6 +63,7 @@ class Task(Part):
     folder: ClassVar[str] = "burnish.tasks"
     record: ClassVar[type[Record]]
     divisible: ClassVar[bool] = True
+    prepares_as_it_trains: ClassVar[bool] = False  # whether `prepare` reads by the numbers that the steps compute in
 
     metrics: tuple[Metric, ...] = Field(min_length=1)  # what `evaluate` reports; the first is watched while training
 
@@ -115,7 +116,8 @@ class Task(Part):
     ) -> list[str]:
         """Make what the loss needs beside model and items, before the first step; return lines for a person.
 
-        model: as the method leaves it, where it will be trained. cache: a folder for what further runs can use.
+        model: as the method leaves it, where it will be trained; in fp32, or where `prepares_as_it_trains` says so in
+        the format of the steps. cache: a folder for what further runs can use.
         """
         return []
 

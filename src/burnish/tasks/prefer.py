@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -32,6 +32,7 @@ from burnish.models.reference import (
 from burnish.models.render import render
 from burnish.models.save import save_network
 from burnish.models.segments import Branches, is_packed
+from burnish.models.start import rounded
 from burnish.preference_rows import Preference, Thumb
 from burnish.records import Completion, Record
 from burnish.retrievers import Progress
@@ -87,10 +88,10 @@ class Prefer(Task):
     against which it is measured again; a model that was trained from nothing is measured against itself: margins of 0.
     """
 
+    prepares_as_it_trains: ClassVar[bool] = True  # two roundings in h would be as large as what a step changes
+
     loss: Loss = Dpo()
-    metrics: tuple[Metric, ...] = Field(
-        default_factory=lambda: (Metric.read("preference_accuracy"),), min_length=1
-    )  # without the margin: before training it is 0 in every row, and such a mean has no interval
+    metrics: tuple[Metric, ...] = Field(default_factory=lambda: (Metric.read("preference_accuracy"),), min_length=1)
     max_tokens: int = 1024  # of a prompt with its longer answer; a longer row is left out, and counted
 
     @model_validator(mode="after")
@@ -309,8 +310,10 @@ class Prefer(Task):
         name, origin = _names[built.model]
         if origin == name:
             return logps
-        before = load_writer(origin, dtype=torch.float32)[0].eval()
-        return _flat(before.to(next(model.parameters()).device), items).to(logps)
+        weight = next(model.parameters())
+        before = load_writer(origin, dtype=torch.float32)[0].eval().to(weight.device)
+        with rounded(before, weight.dtype):
+            return _flat(before, items).to(logps)
 
 
 def _flat(model: nn.Module, items: Sequence[PreferItem]) -> Tensor:
