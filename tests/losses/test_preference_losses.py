@@ -224,3 +224,37 @@ def test_bradley_terry_is_finite_at_extremes():
     BradleyTerry()(scores, -scores, torch.zeros(3)).backward()
     assert scores.grad is not None
     assert scores.grad.isfinite().all()
+
+
+# Of ROWS, by TRL 1.16 in fp64: DPOTrainer._compute_loss (loss types sigmoid, robust, sigmoid_norm and ipo),
+# CPOTrainer.cpo_loss (simpo), ORPOTrainer.odds_ratio_loss and the mean over the chosen answer (it computes in fp32),
+# called with a network that gives every token of an answer the mean of these log-probabilities.
+BY_TRL: list[tuple[Any, list[float]]] = [
+    (Dpo(beta=0.3), [0.30005847961764304, 0.8716983585938614, 3.059022737137232e-07, 0.73915933902561]),
+    (
+        Dpo(beta=0.3, label_smoothing=0.1, smoothed="robust"),
+        [0.16880847961764292, 0.9129483585938614, -1.8749996940977254, 0.75040933902561],
+    ),
+    (DpoNorm(beta=5.0), [0.12927016668441202, 1.9816496659051164, 0.20141327798275258, 1.7014132779827527]),
+    (Ipo(tau=0.2), [4.426378815989204, 8.217777777777778, 4.840000000000001, 7.839999999999999]),
+    (Simpo(beta=2.5, gamma=0.5), [0.8204753551078253, 2.2006846948933023, 1.1368710061148999, 0.5759394198788437]),
+    (Orpo(weight=0.25), [1.872395634651184, 1.9078786373138428, 0.9008473753929138, 0.4988793730735779]),
+]
+
+
+@pytest.mark.parametrize(("loss", "wanted"), BY_TRL, ids=lambda case: repr(case) if isinstance(case, Loss) else "")
+def test_rows_cost_what_they_cost_in_trl(loss: Any, wanted: list[float]):
+    assert [loss(*sides([row])).item() for row in ROWS] == pytest.approx(wanted, rel=1e-6)
+
+
+# The same by KTOTrainer._compute_loss: four times its mean over these rows, and the z0 that it logs.
+@pytest.mark.parametrize(
+    ("mismatched", "total", "baseline"),
+    [(0, 1.4157167576260252, 5.3), (1, 1.3697622239776788, 0.0)],
+    ids=["above 0", "below 0"],
+)
+def test_thumbs_cost_what_they_cost_in_trl(mismatched: int, total: float, baseline: float):
+    loss, good = Kto(beta=0.3, good_weight=1.5, bad_weight=0.8), torch.tensor([True, False, True, False])
+    rows, others = answers([row[0] for row in ROWS]), answers([row[mismatched] for row in ROWS])
+    assert loss(rows, good, others).item() == pytest.approx(total, rel=1e-9)
+    assert loss.baseline(others).item() == pytest.approx(0.3 * baseline, rel=1e-9, abs=1e-12)
