@@ -5,7 +5,8 @@ python benchmarks/speed.py [--quick] [--peer FOLDER]
 Needs `pip install trl datasets`, or --peer, a folder that holds them (`pip install --target FOLDER --no-deps …`).
 Writes results/speed.json and its table in docs/benchmarks.md. Each turn is a process of its own, whose peak memory is
 told; turns take turns, and the median counts. Tokens are those of a prompt with an answer: a prompt's count twice,
-whether it is read twice or once.
+whether it is read twice or once. The first step warms up, and is not timed. On a processor, seconds are those that the
+process had of it: what else the machine does counts for nothing, if OMP_NUM_THREADS is 1.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import common
@@ -37,42 +38,48 @@ SYSTEMS = {  # of each what it is called and how it is set
     "trl": ("TRL DPOTrainer", "default"),
     "trl-best": ("TRL DPOTrainer", "best"),
 }
-SIZE = {"steps": 4, "batch": 8, "turns": 3, "tokens": 1024}  # of rows, the longest
-QUICK = {"steps": 2, "batch": 4, "turns": 1, "tokens": 384}
+SIZE = {"steps": 9, "batch": 4, "turns": 1, "tokens": 512}  # of rows, the longest
+QUICK = {"steps": 2, "batch": 2, "turns": 1, "tokens": 384}
 RATES = {"lora": 1e-4, "full": 1e-5}
+WORKLOADS = (("lora", "fp32"), ("lora", "bf16"))
 NOTE = (
-    "Written by `python benchmarks/speed.py`: DPO steps on `preferences/` with SmolLM2-135M, β .1, rows of at most "
-    "{tokens} tokens, {steps} steps of {batch} rows a turn, median of {turns} turns; seconds are those of the steps "
-    "alone. TRL `default` is as it comes but for the number format: checkpointed activations, and a pass of the "
-    "reference in each step. `best`: log-probabilities of the reference computed before, activations kept. All make "
-    "the same steps, from the same factors; losses are the mean over the steps."
+    "Written by `python benchmarks/speed.py`: DPO steps on `preferences/` with SmolLM2-135M, LoRA of rank 16 on all "
+    "linear layers, β .1, rows of at most {tokens} tokens, {batch} rows a step, {timed} steps behind a first; "
+    "all begin with the same factors. Seconds are those of the processor, one thread. TRL `default`: as it comes but "
+    "for the format, which is bf16 by autocast if not said otherwise: activations are checkpointed, and the reference "
+    "is read in each step. `best`: log-probabilities of the reference computed before, activations kept. `ours / "
+    "theirs` are tokens a second of the steps alone; `with reference` counts what is read before the first step, as if "
+    "there were but one epoch. The gap is the largest between our loss and theirs in any step; bf16 is another bf16 "
+    "with each: ours rounds what runs through the layers too, autocast does not."
 )
 
 
 def main() -> None:
     """Write the rows, time every system on them, and write what came of it."""
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--quick", action="store_true", help="two steps of short rows, one turn, LoRA alone")
+    asked.add_argument("--quick", action="store_true", help="two steps of two short rows in bf16")
+    asked.add_argument("--steps", type=int, default=0, help="of each workload, the first one included")
     asked.add_argument("--peer", default="", help="a folder with trl and datasets")
     told = asked.parse_args()
     size = QUICK if told.quick else SIZE
+    steps = told.steps or size["steps"]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "rows.jsonl"
-        _write_rows(data, size["steps"] * size["batch"], tokens=size["tokens"])
-        for method in ("lora",) if told.quick else ("lora", "full"):
+        for method, dtype in WORKLOADS[:1] if told.quick else WORKLOADS:
+            _write_rows(data, steps * size["batch"], tokens=size["tokens"])
             settings = {
                 **size,
                 "rows": str(data),
                 "method": method,
-                "dtype": "fp32",
+                "dtype": dtype,
                 "rate": RATES[method],
                 **_begun(method, data, Path(folder), size),
             }
             rows += _compared(settings, Path(folder), told.peer)
-    common.write_results("speed", rows, quick=told.quick)
-    if not told.quick:
-        _write_table(rows, size)
+            common.write_results("speed", rows, quick=told.quick)
+            if not told.quick:
+                _write_table(rows, size)
 
 
 def _write_rows(path: Path, count: int, *, tokens: int) -> None:
@@ -108,30 +115,47 @@ def _compared(settings: dict[str, Any], folder: Path, peer: str) -> list[dict[st
         for system in sorted(SYSTEMS, reverse=bool(turn % 2)):
             turns[system].append(_turn({**settings, "system": system}, folder, peer))
             print(settings["method"], system, turns[system][-1], flush=True)
-    ours = median(turn["tokens"] / turn["seconds"] for turn in turns["burnish"])
-    rows = []
-    for system, (name, how) in SYSTEMS.items():
-        found = turns[system]
-        speed = median(turn["tokens"] / turn["seconds"] for turn in found)
-        rows.append(
-            {
-                "workload": f"DPO, SmolLM2-135M, {settings['method']}",
-                "peer": name,
-                "settings": how,
-                "dtype": settings["dtype"],
-                "method": settings["method"],
-                "tokens_per_second": speed,
-                "seconds": median(turn["seconds"] for turn in found),
-                "seconds_before": median(turn["before"] for turn in found),
-                "peak_mb": median(turn["peak_mb"] for turn in found),
-                "loss": median(turn["loss"] for turn in found),
-                "losses": found[0]["losses"],
-                "tokens": found[0]["tokens"],
-                "turns": len(found),
-                "ratio": ours / speed,
-            }
-        )
-    return rows
+    ours = turns["burnish"]
+    return [_row(system, turns[system], ours, settings) for system in SYSTEMS]
+
+
+def _row(
+    system: str, found: list[dict[str, Any]], ours: list[dict[str, Any]], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what one system's turns came to, held against ours."""
+    name, how = SYSTEMS[system]
+    speed, whole = median(map(_speed, found)), median(_speed_with_reference(turn) for turn in found)
+    pairs = zip(ours[0]["losses"], found[0]["losses"], strict=True)
+    return {
+        "workload": f"DPO, SmolLM2-135M, {settings['method']}",
+        "peer": name,
+        "settings": how,
+        "dtype": settings["dtype"],
+        "method": settings["method"],
+        "tokens_per_second": speed,
+        "tokens_per_second_with_reference": whole,
+        "seconds": found[0]["seconds"],
+        "seconds_reference": found[0]["before"],
+        "tokens": found[0]["tokens"],
+        "peak_mb": median(turn["peak_mb"] for turn in found),
+        "losses": found[0]["losses"],
+        "loss_gap": max(abs(one - other) for one, other in pairs),
+        "turns": len(found),
+        "ratio": median(map(_speed, ours)) / speed,
+        "ratio_with_reference": median(map(_speed_with_reference, ours)) / whole,
+    }
+
+
+def _speed(turn: dict[str, Any]) -> float:
+    """Return tokens a second of the steps behind the first."""
+    return float(sum(turn["tokens"][1:]) / sum(turn["seconds"][1:]))
+
+
+def _speed_with_reference(turn: dict[str, Any]) -> float:
+    """Return the same with these steps' share of what was read before the first one."""
+    timed = sum(turn["tokens"][1:])
+    before = turn["before"] * timed / sum(turn["tokens"])
+    return float(timed / (sum(turn["seconds"][1:]) + before))
 
 
 def _turn(settings: dict[str, Any], folder: Path, peer: str) -> dict[str, Any]:
@@ -153,21 +177,34 @@ def _turn(settings: dict[str, Any], folder: Path, peer: str) -> dict[str, Any]:
 
 
 def _write_table(rows: Sequence[dict[str, Any]], size: dict[str, int]) -> None:
-    headings = ["workload", "system", "settings", "format", "tokens/s", "peak MB", "loss", "ours / theirs"]
+    headings = [
+        "system",
+        "settings",
+        "format",
+        "tokens/s",
+        "ours / theirs",
+        "with reference",
+        "peak MB",
+        "mean loss",
+        "gap",
+    ]
     lines = [
         [
-            row["workload"],
             row["peer"],
             row["settings"],
             row["dtype"],
-            f"{row['tokens_per_second']:.0f}",
-            f"{row['peak_mb']:,.0f}",
-            f"{row['loss']:.6f}",
+            f"{row['tokens_per_second']:.1f}",
             f"{row['ratio']:.2f}",
+            f"{row['ratio_with_reference']:.2f}",
+            f"{row['peak_mb']:,.0f}",
+            f"{fmean(row['losses']):.5f}",
+            f"{row['loss_gap']:.5f}",
         ]
         for row in rows
     ]
-    common.write_table("speed", "Speed of a step", headings, lines, NOTE.format(**size))
+    common.write_table(
+        "speed", "Speed of a preference step", headings, lines, NOTE.format(**size, timed=len(rows[0]["losses"]) - 1)
+    )
 
 
 if __name__ == "__main__":
