@@ -133,6 +133,21 @@ def _settings(asked: dict[str, Any]) -> Any:
     )
 
 
+def reference_seconds(trainer: Any) -> list[float]:
+    """Return a list to which this class of trainers will add how long it reads the reference before the first step."""
+    found: list[float] = []
+    precompute = trainer._precompute_ref_logps
+
+    def timed(*given: Any, **named: Any) -> Any:
+        began = clock()
+        table = precompute(*given, **named)
+        found.append(clock() - began)
+        return table
+
+    trainer._precompute_ref_logps = timed
+    return found
+
+
 def theirs(asked: dict[str, Any], rows: list[Preference]) -> dict[str, Any]:
     """Train by TRL, on prompts as the model's template renders them, so that both read the same tokens."""
     from datasets import Dataset
@@ -165,16 +180,7 @@ def theirs(asked: dict[str, Any], rows: list[Preference]) -> dict[str, Any]:
             if logs and "loss" in logs:
                 losses.append(logs["loss"])
 
-    before: list[float] = []
-    precompute = DPOTrainer._precompute_ref_logps
-
-    def timed(*given: Any, **named: Any) -> Any:
-        began = clock()
-        found = precompute(*given, **named)
-        before.append(clock() - began)
-        return found
-
-    DPOTrainer._precompute_ref_logps = timed
+    before = reference_seconds(DPOTrainer)
     trainer = DPOTrainer(
         model=folder if asked["method"] == "full" else network,
         args=_settings(asked),
