@@ -23,6 +23,7 @@ from burnish.recipe import Recipe, read_recipe
 from burnish.records import Message
 from burnish.tasks import Task
 from burnish.tasks.generate import Generate
+from burnish.tasks.rag import Rag
 from every.cells import BACKBONES, REFUSED, Cell
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -33,6 +34,7 @@ SIZES = {  # what a tiny model can read
     "extract": ["task.max_tokens=48", "task.overlap=4", "task.question_tokens=16"],
     "generate": ["task.max_new_tokens=2"],
     "pretrain": ["task.block_tokens=16"],
+    "rag": ["task.max_new_tokens=2", "task.query_tokens=16", "task.passage_tokens=16"],
     "reinforce": ["task.max_new_tokens=2", "task.samples=2"],
     "reward": ["task.max_tokens=64"],
     "rerank": ["task.max_tokens=48"],
@@ -113,6 +115,8 @@ def tiny_sized(arguments: list[str], stand_ins: dict[str, Path]) -> list[str]:
     changes = [f"model={stand_ins[recipe.model]}", *SMALL, *SIZES.get(recipe.task.kind, [])]
     if isinstance(recipe.task, Generate) and recipe.task.teacher:
         changes.append(f"task.teacher.model={stand_ins[recipe.task.teacher.model]}")
+    if isinstance(recipe.task, Rag):
+        changes.append(f"task.retriever={stand_ins[recipe.task.retriever]}")
     return [*arguments, *(part for change in changes for part in ("--set", change))]
 
 

@@ -12,6 +12,7 @@ from burnish.run import Run
 from burnish.steps.train import train
 from burnish.tasks import Task
 from burnish.tasks.generate import Generate
+from burnish.tasks.rag import Rag
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.yaml"))
 SMALL = ["training.batch=4", "training.epochs=2", "training.precision=fp32", "training.evaluations=1"]
@@ -19,6 +20,7 @@ SIZES = {  # what a tiny model can read
     "extract": ["task.max_tokens=32", "task.overlap=4", "task.question_tokens=8"],
     "generate": ["task.max_new_tokens=2"],
     "pretrain": ["task.block_tokens=16"],
+    "rag": ["task.max_new_tokens=2", "task.query_tokens=16", "task.passage_tokens=16", "task.prompt.passages=2"],
     "reinforce": ["task.max_new_tokens=2", "task.samples=2"],
     "reward": ["task.max_tokens=64"],
     "rerank": ["task.max_tokens=48"],
@@ -52,6 +54,10 @@ def _asked(text: str) -> dict[str, object]:
     return {"id": text, "prompt": [{"role": "user", "content": text}], "answers": ["yes"]}
 
 
+def _question(text: str) -> dict[str, object]:
+    return {"id": text, "question": text, "answers": ["yes"]}
+
+
 def _pair(text: str) -> dict[str, object]:
     return {"id": text, "query": text.rsplit(maxsplit=1)[-1], "positives": [text], "negatives": ["none of it"]}
 
@@ -73,7 +79,8 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     "generate": lines(*map(_chat, TEXTS)),
     "distill": lines(*map(_chat, TEXTS)),
     "few_shot": lines(*map(_chat, TEXTS)),
-    "rag": lines(*map(_chat, TEXTS)),
+    "ground": lines(*map(_chat, TEXTS)),
+    "rag": lines(*map(_question, TEXTS)),
     "summarize": lines(*({"source": [text, "and so"], "target": [text, "or so"], "paper_id": 1} for text in TEXTS)),
     "translate": separated("\t", ("de", "en"), *((text, text) for text in TEXTS)),
     "pretrain": lines(*({"id": text, "text": text} for text in TEXTS)),
@@ -84,6 +91,8 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     "retrieve": lines(*map(_pair, TEXTS)),
     "late": lines(*map(_pair, TEXTS)),
 }
+
+PASSAGES = lines(*({"id": f"passage {text}", "text": text} for text in (*TEXTS, *map(str.title, TEXTS))))
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +119,9 @@ def trained(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
         changes = [f"model={models[plain.model]}", *SMALL, *SIZES.get(plain.task.kind, [])]
         if isinstance(plain.task, Generate) and plain.task.teacher:
             changes.append(f"task.teacher.model={models[plain.task.teacher.model]}")
+        if isinstance(plain.task, Rag):
+            Path(plain.task.passages).write_text(PASSAGES, encoding="utf-8")
+            changes.append(f"task.retriever={models[plain.task.retriever]}")
         return train(read_recipe(path, Recipe, changes), tmp_path / "run", say=lambda _: None, progress=lambda *_: None)
 
     return run

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import tiny
 from burnish.methods.full import Full
 from burnish.models.reading import SENTINEL
-from burnish.records import Document
+from burnish.records import Chunk, Document, dump_jsonl
 from burnish.tasks.pretrain import Pretrain
 from learn import fit_items
 
@@ -28,7 +28,7 @@ SURE = {"bert": 0.97, "llama": 0.9, "t5": 0.85}  # sentences that name one word 
 
 
 def make_backbones(folder: Path) -> dict[str, Path]:
-    """Write one network of each kind that has read on, and a T5 that has not.
+    """Write one network of each kind that has read on, and a T5 that has not; and passages of a word each.
 
     What a T5 learns of spans is no help to its classifiers: they ask its decoder about texts that have no spans.
     """
@@ -39,6 +39,8 @@ def make_backbones(folder: Path) -> dict[str, Path]:
         "llama": tiny.tiny_llama(folder / "llama"),
         "t5": tiny.tiny_t5(folder / "t5", words=words),
     }
+    passages = [Chunk(id=word, text=word) for word in ASKED]
+    (folder / "passages.jsonl").write_text(dump_jsonl(passages), encoding="utf-8")
     for kind, base in bases.items():
         _read_on(base, steps=STEPS[kind], rate=RATES[kind], sure=SURE[kind])
     return bases | {"t5, random": _far_apart(tiny.tiny_t5(folder / "random", words=words))}

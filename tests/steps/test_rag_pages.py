@@ -66,7 +66,7 @@ def run(name: str, models: dict[str, str]) -> None:
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
-    words = [*tiny.WORDS, *re.findall(r"\w+", page("rag") + page("prompting"))]
+    words = [*tiny.WORDS, *re.findall(r"\w+", page("ground") + page("prompting"))]
     known = list(dict.fromkeys(words))
     return {
         "embedded/minilm": str(tiny.tiny_bert(tmp_path / "bert", words=known)),
@@ -82,7 +82,7 @@ def test_the_page_on_answers_from_passages_runs(models: dict[str, str]) -> None:
         for n, word in enumerate(words)
     ]
     write_beir(Path("data"), chunks, {"train": asked[:14], "dev": asked[14:17], "test": asked[17:]})
-    run("rag", models)
+    run("ground", models)
 
 
 def test_the_page_on_prompts_runs(models: dict[str, str]) -> None:
@@ -91,14 +91,14 @@ def test_the_page_on_prompts_runs(models: dict[str, str]) -> None:
 
 def test_the_settings_and_defaults_are_those_of_the_code() -> None:
     prompt = Ground.model_fields["prompt"].default
-    told = dict(re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", page("rag"), re.MULTILINE))
+    told = dict(re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", page("ground"), re.MULTILINE))
     ours = {f"rows.{name}": field.default for name, field in Grounding.model_fields.items()}
     ours |= {f"prompt.{name}": getattr(prompt, name) for name in ("passages", "abstain", "cite")}
     assert told == {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in ours.items()}
-    assert f"`prompt.passage_words` (`{prompt.passage_words}`)" in page("rag")
+    assert f"`prompt.passage_words` (`{prompt.passage_words}`)" in page("ground")
 
 
-@pytest.mark.parametrize("name", ["rag", "prompting"])
+@pytest.mark.parametrize("name", ["ground", "prompting"])
 def test_a_page_is_short_and_its_links_lead_somewhere(name: str) -> None:
     text = page(name)
     assert len(text.splitlines()) <= 120

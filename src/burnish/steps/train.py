@@ -125,7 +125,8 @@ def _train(
     before: bool = True,
 ) -> Run:
     """Build, adapt, audit, fit, save, score."""
-    task, method, training = recipe.task, recipe.method, recipe.training
+    task, training = recipe.task, recipe.training
+    method = task.adapted_by(recipe.method)
     group = processes()
     say = say if group.is_main_process else _silent
     progress("loading the model", 0, 1)

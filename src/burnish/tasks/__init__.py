@@ -19,6 +19,8 @@ from burnish.spec import Part
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from burnish.methods import Method
+
 
 class Item(Protocol):
     """A row ready for batches: tokenized once, before the first step."""
@@ -70,6 +72,10 @@ class Task(Part):
     def settled(self, rows: Sequence[Any]) -> "Task":  # noqa: ARG002
         """Return the task with what its settings leave to the training rows filled in."""
         return self
+
+    def adapted_by(self, method: "Method") -> "Method":
+        """Return the method by which the model is adapted, where that of the recipe is of a part of it."""
+        return method
 
     def begin(self, model: "nn.Module") -> Sequence["Tensor"]:  # noqa: ARG002
         """Get ready for the first step of a model in the numbers it computes in, and where it does.
