@@ -198,7 +198,8 @@ def _taught(fold: Fold) -> Rows:
     assert model is not None, "a teacher is trained"
     cache = fold.place / "scores" / model_fingerprint(str(model))
     began = time.perf_counter()
-    told = teacher_scores(rows.pairs, _scorer(TEACHERS[fold.corpus], model), cache=cache)
+    compared = [row for row in rows.pairs if row.negatives]  # a passage alone has no distribution
+    told = teacher_scores(compared, _scorer(TEACHERS[fold.corpus], model), cache=cache)
     if not (cache / "seconds.json").is_file():  # a second time all scores are there
         write_json(cache / "seconds.json", time.perf_counter() - began)
     return Rows(told, rows.seconds + read_json(cache / "seconds.json"))
@@ -252,7 +253,7 @@ ROWS: dict[str, Row] = {
     "plain": Row("dense, in-batch", partial(_bi_encoder, _labelled, _PLAIN)),
     "mined": Row(
         "dense, hard negatives and masks",
-        partial(_bi_encoder, partial(_mined, 1), _MASKED),
+        partial(_bi_encoder, partial(_mined, 3), _MASKED),
     ),
     "towers": Row("two towers", partial(_bi_encoder, _labelled, {**_PLAIN, "two_towers": True})),
     "late": Row("late interaction", partial(_bi_encoder, _labelled, {"kind": "late", "width": None})),
