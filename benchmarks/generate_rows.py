@@ -148,6 +148,8 @@ def _trained(run: Path, settings: dict[str, Any]) -> Made:
         write_json(cost, {"peak_mb": peak, "wall": time.perf_counter() - began})
     seconds = sum(line["seconds"] for line in Run.open(run).lines("clock.jsonl"))
     told = recipe.model_dump(mode="json", exclude={"data"})
+    if recipe.model != MODEL:  # a folder of this run
+        told["model"] = "the SFT row, merged"
     return Made(str(run / "model"), seconds=seconds, peak_mb=read_json(cost)["peak_mb"], settings=told)
 
 
