@@ -2,13 +2,17 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from burnish.run import Run
 
 TRAINING = ("/burnish/train/", "/burnish/run.py", "/burnish/tasks/", "/burnish/steps/train.py")
 PRELOADED = ["worker", "burnish.cli", "burnish.steps.train", "burnish.methods.lora", "burnish.tasks.generate"]
@@ -49,6 +53,33 @@ def calls(arguments: tuple[str, ...], counted: Path) -> int:
     """Run the command line to its end and return how many calls of training functions it made."""
     assert burnish(*arguments, env={"COUNT_CALLS": str(counted)}) == 0
     return int(counted.read_text())
+
+
+def killed_and_resumed(recipe: Path, folder: Path, *changes: str, seed: str) -> tuple[Path, Path]:
+    """Train once without a stop, and once killed somewhere in the third quarter, with a checkpoint, and resumed.
+
+    changes: to the recipe, as `--set` takes them. Returns the folders of the two runs.
+    """
+    whole, killed = folder / "whole", folder / "killed"
+    settings = _set(changes)
+    count = calls(("train", str(recipe), "--run", str(whole), *settings), folder / "calls")
+    moment = random.Random(seed).randrange(count // 2, 3 * count // 4)
+    assert burnish("train", str(recipe), "--run", str(killed), *settings, at_call=moment) == -signal.SIGKILL
+    assert [*(killed / "checkpoints").glob("[0-9]*")]
+    assert burnish("resume", str(killed)) == 0
+    return whole, killed
+
+
+def alone_and_in_a_pair(recipe: Path, folder: Path, *changes: str) -> tuple[list[Any], list[Any]]:
+    """Train in one process and in two, and return the lines of both logs; changes: as in `killed_and_resumed`."""
+    one, two = folder / "one", folder / "two"
+    assert burnish("train", str(recipe), "--run", str(one), *_set(changes)) == 0
+    assert pair("train", str(recipe), "--run", str(two), *_set(changes)) == [0, 0]
+    return [*Run.open(one).lines("log.jsonl")], [*Run.open(two).lines("log.jsonl")]
+
+
+def _set(changes: Sequence[str]) -> list[str]:
+    return [part for change in changes for part in ("--set", change)]
 
 
 def _context() -> ForkServerContext:

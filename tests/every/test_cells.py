@@ -95,7 +95,8 @@ def test_micro_batches_do_not_change_loss_and_gradient(cell: Cell, trained: Trai
     assert units > 0
     for part, count, other in found.sums.values():
         assert count == units
-        assert part == pytest.approx(loss, rel=1e-5, abs=1e-5)  # the gains of a group add up to nothing
+        nothing = 5e-6 if cell.task == "reinforce" else 1e-6  # the gains of a group add up to it, each rounded
+        assert part == pytest.approx(loss, rel=1e-5, abs=nothing)
         torch.testing.assert_close(other, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
 
 

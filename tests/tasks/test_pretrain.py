@@ -135,6 +135,7 @@ def test_what_is_saved_is_a_plain_base_with_equal_outputs(built: Built, kind: st
 
 
 def test_an_adapter_is_put_into_the_base(built: Built, kind: str, tmp_path: Path):
+    torch.manual_seed(0)  # A is drawn
     model = Lora(rank=2).apply(built.model, fresh=built.fresh)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -151,8 +152,7 @@ def check_equal(ours: Any, theirs: Any, tokenizer: Any) -> None:
     extra = {"decoder_input_ids": ids} if theirs.config.is_encoder_decoder else {}
     with torch.no_grad():
         expected = ours(input_ids=ids, **extra).logits
-        found, size = theirs.eval()(input_ids=ids, **extra).logits, expected.abs().max().item()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * max(1.0, size))
+        torch.testing.assert_close(theirs.eval()(input_ids=ids, **extra).logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_an_encoder_without_a_head_gets_one_and_stays_an_encoder(tmp_path: Path):

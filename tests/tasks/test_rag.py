@@ -167,29 +167,29 @@ def test_the_generator_learns_from_the_prompt_that_serving_writes(place: Path) -
 
 @pytest.mark.parametrize("loss", ["emdr2", "rag_sequence", "rag_token"])
 def test_a_generator_to_which_passages_are_alike_teaches_the_retriever_nothing(place: Path, loss: str) -> None:
-    task = task_of(place, loss=loss, generator_weight=0.0)
-    _, model, found = begun(task, place)
-    make_alike(model)
-    task.total_loss(model, task.collate(found)).backward()
-    moved = [g.abs().max().item() for name, g in gradients(model).items() if name.startswith("retriever")]
+    *_, ours = taught_by_one_to_which_all_are_alike(place, loss)
+    moved = [g.abs().max().item() for name, g in ours.items() if name.startswith("retriever")]
     assert max(moved) < 1e-5
 
 
 @pytest.mark.parametrize("loss", ["pdist", "replug", "loop"])
 def test_a_generator_to_which_passages_are_alike_has_a_uniform_target(place: Path, loss: str) -> None:
-    task = task_of(place, loss=loss, generator_weight=0.0)
-    built, model, found = begun(task, place)
-    make_alike(model)
-    task.total_loss(model, task.collate(found)).backward()
-    ours = gradients(model)
+    task, built, model, found, ours = taught_by_one_to_which_all_are_alike(place, loss)
     scores, _ = by_hand(task, built, model, found)
     torch.stack([-(own / 0.05).log_softmax(0).mean() for own in scores]).sum().backward()
     assert_near(ours, gradients(model))
 
 
-def make_alike(model: Any) -> None:
+def taught_by_one_to_which_all_are_alike(
+    place: Path, loss: str
+) -> tuple[Rag, Built, Any, list[Retrieved], dict[str, Tensor]]:
+    """Return task, parts, model, questions and the gradients, where every token is as likely as any other."""
+    task = task_of(place, loss=loss, generator_weight=0.0)
+    built, model, found = begun(task, place)
     with torch.no_grad():
         model.generator.get_output_embeddings().weight.zero_()
+    task.total_loss(model, task.collate(found)).backward()
+    return task, built, model, found, gradients(model)
 
 
 def test_passages_that_read_alike_are_one(place: Path) -> None:

@@ -1,7 +1,5 @@
 """A model that learns preferences: killed and resumed, and in two processes, it goes the same way."""
 
-import random
-import signal
 from pathlib import Path
 
 import pytest
@@ -42,13 +40,8 @@ seed: 3
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(precision: str, data: Path, tmp_path: Path):
-    recipe, whole, killed = str(data / "recipe.yaml"), tmp_path / "whole", tmp_path / "killed"
-    settings = ("--set", f"training.precision={precision}")
-    calls = worker.calls(("train", recipe, "--run", str(whole), *settings), tmp_path / "calls")
-    moment = random.Random(precision).randrange(calls // 2, 3 * calls // 4)
-    assert worker.burnish("train", recipe, "--run", str(killed), *settings, at_call=moment) == -signal.SIGKILL
-    assert [*(killed / "checkpoints").glob("[0-9]*")]
-    assert worker.burnish("resume", str(killed)) == 0
+    changes = (f"training.precision={precision}",)
+    whole, killed = worker.killed_and_resumed(data / "recipe.yaml", tmp_path, *changes, seed=precision)
     for name in ("log.jsonl", "model/model.safetensors"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
     lines = [*Run.open(whole).lines("log.jsonl")]
@@ -57,18 +50,8 @@ def test_a_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(precision:
 
 
 def test_two_processes_learn_what_one_does(data: Path, tmp_path: Path):
-    settings = (
-        "--set",
-        "training.checkpoint_every=0",
-        "--set",
-        "training.epochs=2",
-        "--set",
-        "training.precision=fp32",
-    )
-    recipe = str(data / "recipe.yaml")
-    assert worker.burnish("train", recipe, "--run", str(tmp_path / "one"), *settings) == 0
-    assert worker.pair("train", recipe, "--run", str(tmp_path / "two"), *settings) == [0, 0]
-    one, two = ([*Run.open(tmp_path / name).lines("log.jsonl")] for name in ("one", "two"))
+    changes = ("training.checkpoint_every=0", "training.epochs=2", "training.precision=fp32")
+    one, two = worker.alone_and_in_a_pair(data / "recipe.yaml", tmp_path, *changes)
     assert len(one) == len(two) == 4
     for ours, theirs in zip(one, two, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)

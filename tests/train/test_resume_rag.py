@@ -1,7 +1,5 @@
 """A retriever and a generator that learn together: killed and resumed, and in two processes, they go the same way."""
 
-import random
-import signal
 from pathlib import Path
 
 import pytest
@@ -52,13 +50,8 @@ def test_a_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(
     precision: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
-    recipe, whole, killed = str(data / "recipe.yaml"), tmp_path / "whole", tmp_path / "killed"
-    settings = ("--set", f"training.precision={precision}")
-    calls = worker.calls(("train", recipe, "--run", str(whole), *settings), tmp_path / "calls")
-    moment = random.Random(precision).randrange(calls // 2, 3 * calls // 4)
-    assert worker.burnish("train", recipe, "--run", str(killed), *settings, at_call=moment) == -signal.SIGKILL
-    assert [*(killed / "checkpoints").glob("[0-9]*")]
-    assert worker.burnish("resume", str(killed)) == 0
+    changes = (f"training.precision={precision}",)
+    whole, killed = worker.killed_and_resumed(data / "recipe.yaml", tmp_path, *changes, seed=precision)
     for name in ("log.jsonl", *(f"model/{part}" for part in SAVED)):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
     lines = [*Run.open(whole).lines("log.jsonl")]
@@ -68,15 +61,8 @@ def test_a_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(
 
 
 def test_two_processes_learn_what_one_does(data: Path, tmp_path: Path) -> None:
-    settings = [
-        part
-        for change in ("training.checkpoint_every=0", "training.epochs=2", "training.precision=fp32")
-        for part in ("--set", change)
-    ]
-    recipe = str(data / "recipe.yaml")
-    assert worker.burnish("train", recipe, "--run", str(tmp_path / "one"), *settings) == 0
-    assert worker.pair("train", recipe, "--run", str(tmp_path / "two"), *settings) == [0, 0]
-    one, two = ([*Run.open(tmp_path / name).lines("log.jsonl")] for name in ("one", "two"))
+    changes = ("training.checkpoint_every=0", "training.epochs=2", "training.precision=fp32")
+    one, two = worker.alone_and_in_a_pair(data / "recipe.yaml", tmp_path, *changes)
     assert len(one) == len(two) == 4
     for ours, theirs in zip(one, two, strict=True):
         del ours["different passages"], theirs["different passages"]  # each process counts its own

@@ -10,7 +10,7 @@ from burnish.errors import RecipeError
 from burnish.failures import Failure
 from burnish.generators import Generator, Writer, require_draws
 from burnish.models.adapted import base_of
-from burnish.models.decode import Sampling, sample, write
+from burnish.models.decode import Sampling, answers_to, read_back, sample
 from burnish.models.load import load_writer, resolve
 from burnish.models.merge import merged
 from burnish.models.precision import chosen_dtype
@@ -65,15 +65,8 @@ class _LocalWriter:
     def write(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str]:
         if self._settings.temperature:
             return [texts[0] for texts in self._drawn(prompts, count=1, done=done)]
-        written = write(
-            self._network,
-            self._ids(prompts),
-            end=self._tokenizer.eos_token_id,
-            pad=self._tokenizer.pad_token_id,
-            max_new_tokens=self._settings.max_new_tokens,
-            done=done,
-        )
-        return self._texts(written)
+        limit = self._settings.max_new_tokens
+        return answers_to(self._network, self._tokenizer, prompts, max_new_tokens=limit, done=done)
 
     def attempt(self, prompts: Sequence[Sequence[Message]], *, done: Callable[[int], None]) -> list[str | Failure]:
         return [*self.write(prompts, done=done)]  # nothing stands between it and its model that could fail for one
@@ -90,7 +83,7 @@ class _LocalWriter:
         settings = self._settings
         drawn = sample(
             self._network,
-            self._ids(prompts),
+            prompt_ids(prompts, self._tokenizer, apart=self._network.config.is_encoder_decoder),
             keys=range(len(prompts)),
             count=count,
             sampling=Sampling(settings.seed, settings.temperature, settings.top_p),
@@ -99,11 +92,4 @@ class _LocalWriter:
             max_new_tokens=settings.max_new_tokens,
             done=lambda finished: done(finished * count),
         )
-        return [self._texts([one.tokens for one in texts]) for texts in drawn]
-
-    def _ids(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
-        return prompt_ids(prompts, self._tokenizer, apart=self._network.config.is_encoder_decoder)
-
-    def _texts(self, written: Sequence[Sequence[int]]) -> list[str]:
-        texts: list[str] = self._tokenizer.batch_decode(written, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [read_back(self._tokenizer, [one.tokens for one in texts]) for texts in drawn]

@@ -1,6 +1,7 @@
 """Grounding by a network that reads passage and claim together: any local NLI model, or a detector of one's own."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,13 +55,23 @@ class CrossEncoder(Grounder):
         return _Reading(self.model, read_calibrated(resolve(self.model)), label=self.label, threshold=self.threshold)
 
 
-def detector(model: str, known: Calibrated) -> Check:
-    """Return what judges answers by a trained detector, which nothing stands beside yet.
+def judged_by(
+    model: str, known: Calibrated, cases: Sequence[Case], *, by_words: Sequence[float], progress: Progress
+) -> list[list[Judged]]:
+    """Return what a trained detector that nothing stands beside yet says of answers, for each share by words.
+
+    The network reads once, whatever the number of shares; `known.by_words` is none of them.
 
     Raises:
         ModelError: the model cannot be found, or has no such label.
     """
-    return _Reading(model, known, label="", threshold=None)
+    reading, own = _Reading(model, known, label="", threshold=None), list[float]()
+
+    def supports(share: float, pairs: Sequence[Pair]) -> list[float]:
+        own[:] = own or reading.supports(pairs, progress)  # the pairs are those of the cases, for every share
+        return _mixed(own, pairs, share)
+
+    return [check_by_pairs(cases, partial(supports, share), threshold=known.threshold) for share in by_words]
 
 
 class _Loaded(NamedTuple):
@@ -82,17 +93,12 @@ class _Reading:
         self._threshold = own if threshold is None else threshold
 
     def __call__(self, cases: Sequence[Case], *, progress: Progress) -> list[Judged]:
-        return check_by_pairs(cases, lambda pairs: self._mixed(pairs, progress), threshold=self._threshold)
+        def mixed(pairs: Sequence[Pair]) -> list[float]:
+            return _mixed(self.supports(pairs, progress), pairs, self._by_words)
 
-    def _mixed(self, pairs: Sequence[Pair], progress: Progress) -> list[float]:
-        """Return each pair's support: the network's, and by words as large a share as was calibrated."""
-        own = self._supports(pairs, progress)
-        if not self._by_words:
-            return own
-        share = self._by_words
-        return [(1 - share) * one + share * other for one, other in zip(own, supports_by_words(pairs), strict=True)]
+        return check_by_pairs(cases, mixed, threshold=self._threshold)
 
-    def _supports(self, pairs: Sequence[Pair], progress: Progress) -> list[float]:
+    def supports(self, pairs: Sequence[Pair], progress: Progress) -> list[float]:
         """Return each pair's support: of the claim's parts the least, and of each part that of its best window."""
         tokenizer = self._loaded.tokenizer
         asked: list[tuple[int, int, str, str]] = []  # which pair, which part of its claim, window, part
@@ -127,6 +133,13 @@ class _Reading:
             done += len(group)
             progress("reading passages and claims", done, len(rows))
         return found
+
+
+def _mixed(own: Sequence[float], pairs: Sequence[Pair], share: float) -> list[float]:
+    """Return each pair's support: the network's own, and by words as large a share as this."""
+    if not share:
+        return [*own]
+    return [(1 - share) * one + share * other for one, other in zip(own, supports_by_words(pairs), strict=True)]
 
 
 def _load(name: str, folder: Path, asked: str, known: Calibrated | None) -> _Loaded:

@@ -60,6 +60,7 @@ class Joint(ABC):
 
     reads: ClassVar[Reads] = "alone"
     trains_generator: ClassVar[bool] = False
+    temperature: float  # of the retriever's softmax
 
     @abstractmethod
     def __call__(self, scores_rk: "Tensor", there_rk: "Tensor", logps_rkt: "Tensor", tokens_r: "Tensor") -> "Tensor":

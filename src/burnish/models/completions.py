@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
 from burnish.models.logps import target_logps
 from burnish.models.padding import network_inputs, pad_right
+from burnish.models.policy import token_logps
 from burnish.models.segments import Branches, Segments, lay_out, logits_at, plain_head, states_at
 
 
@@ -41,6 +41,12 @@ class CompletionBatch:
     places: Tensor
     targets: Tensor
     lengths: list[int]
+
+
+def is_apart(model: nn.Module) -> bool:
+    """Tell whether an encoder of its own reads the prompts."""
+    network: Any = model
+    return bool(network.config.is_encoder_decoder)
 
 
 def collate_branches(rows: Sequence[Branches]) -> CompletionBatch:
@@ -101,9 +107,7 @@ def completion_logps(model: nn.Module, batch: CompletionBatch) -> Tensor:
     if weight is not None and isinstance(batch.read, Segments):
         states = states_at(model, batch.read, batch.places)
         return target_logps(states, weight, batch.targets.to(states.device))
-    logits = completion_logits(model, batch)
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    return -functional.cross_entropy(exact, batch.targets.to(logits.device), reduction="none")
+    return token_logps(completion_logits(model, batch), batch.targets)
 
 
 def _targets(rows: Sequence[Branches]) -> tuple[Tensor, list[int]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from burnish.errors import ModelError
 from burnish.models.cross_folder import require_readable, write_cross_layout
+from burnish.models.dropout import still
 from burnish.models.encode import tokens_at_once
 from burnish.models.load import load_regressor, load_tokenizer, resolve
 from burnish.models.packing import micro_batches
@@ -117,9 +118,8 @@ class CrossEncoder:
         """
         unique = sorted(dict.fromkeys(pairs), key=lambda pair: -len(pair[0]) - len(pair[1]))  # similar lengths together
         found: dict[tuple[str, str], float] = {}
-        training, cut = self.network.training, 0
-        self.network.eval()
-        try:
+        cut = 0
+        with still(self.network):
             for begin in range(0, len(unique), PAIRS_AT_ONCE):
                 part = unique[begin : begin + PAIRS_AT_ONCE]
                 rows, long = self.tokenize(part)
@@ -129,8 +129,6 @@ class CrossEncoder:
                         values = _pass(self.network, [rows[place] for place in group]).tolist()
                     found.update(zip((part[place] for place in group), values, strict=True))
                     progress(len(found), len(unique))
-        finally:
-            self.network.train(training)
         return [found[pair] for pair in pairs], cut
 
     def save(self, folder: Path) -> None:

@@ -13,6 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import Cache, LogitsProcessorList
 
+from burnish.models.render import Prompt, prompt_ids
 from burnish.models.room import is_roomy, lay_rows, order_kept, roomy_cache
 from burnish.models.segments import Branches, is_packed, lay_out, logits_at
 
@@ -150,6 +151,31 @@ def write(
             written[row] = tokens
         done(first + len(rows))
     return written
+
+
+def answers_to(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """Return the likeliest text after each prompt, a chat or plain, as `read_back` gives it."""
+    written = write(
+        model,
+        prompt_ids(prompts, tokenizer, apart=model.config.is_encoder_decoder),
+        end=tokenizer.eos_token_id,
+        pad=tokenizer.pad_token_id,
+        max_new_tokens=max_new_tokens,
+        done=done,
+    )
+    return read_back(tokenizer, written)
+
+
+def read_back(tokenizer: Any, written: Sequence[Sequence[int]]) -> list[str]:
+    """Return written tokens as texts, without special tokens and without white space around them."""
+    return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
 
 @torch.inference_mode()

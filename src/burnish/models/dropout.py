@@ -1,5 +1,8 @@
 """What a model drops at random while it trains: layers, and numbers that attention reads for itself."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
 PLAIN = ("attention_dropout", "activation_dropout", "dropout")  # of modules that call the function, not a layer
@@ -23,3 +26,14 @@ def dropout_numbers(model: nn.Module) -> list[tuple[nn.Module, str, float]]:
 def drops(model: nn.Module) -> bool:
     """Tell whether two passes of a model that trains may differ by chance."""
     return any(layer.p > 0 for layer in dropout_layers(model)) or any(share > 0 for *_, share in dropout_numbers(model))
+
+
+@contextmanager
+def still(network: nn.Module) -> Iterator[None]:
+    """Let a network drop nothing while this lasts; afterwards it is in the mode that it was in."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from burnish.errors import ModelError
+from burnish.models.dropout import still
 from burnish.models.load import load_transformer
 from burnish.models.merge import merged
 from burnish.models.packing import micro_batches
@@ -143,16 +144,13 @@ class Encoder(nn.Module):
         progress: called with how many texts are done, and how many there are.
         """
         vectors = torch.empty(len(token_ids), self.width)
-        training, done = self.training, 0
-        self.eval()
-        try:
+        done = 0
+        with still(self):
             for group in self._groups(token_ids, None):
                 with torch.inference_mode():
                     vectors[group] = self._pass([token_ids[row] for row in group]).cpu()
                 done += len(group)
                 progress(done, len(token_ids))
-        finally:
-            self.train(training)
         return vectors
 
     def save(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from burnish.errors import ModelError
+from burnish.models.dropout import still
 from burnish.models.encode import Encoder, tokens_at_once
 from burnish.models.late_folder import LateFormat, read_late_layout, write_late_layout
 from burnish.models.load import load_transformer, resolve
@@ -156,14 +157,10 @@ class LateEncoder(nn.Module):
     @torch.no_grad()
     def stream(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Packed]]:
         """Yield some rows' places and their vectors on the processor, until all are done; dropout is off."""
-        training = self.training
-        self.eval()
-        try:
+        with still(self):
             for group in self._groups(rows, None):
                 lengths = torch.tensor([sum(rows[row].compared) for row in group])
                 yield group, Packed(self._pass([rows[row] for row in group]).cpu(), lengths)
-        finally:
-            self.train(training)
 
     def encode_queries(self, texts: Sequence[str]) -> Packed:
         """Return the vectors of queries, as `format.query` returns these, on the processor; dropout is off."""

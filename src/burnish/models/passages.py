@@ -27,7 +27,6 @@ class Passages:
             first.setdefault(row, number)
         self.chunks = [chunks[first[row]] for row in range(len(fixed.vectors))]
         self.vectors = fixed.vectors
-        self.places = {chunk.id: row for chunk, row in zip(chunks, rows, strict=True)}
 
     def nearest(self, queries: Tensor, k: int) -> Tensor:
         """Return (queries, k): the places of the nearest passages, best first. queries: (queries, width)."""

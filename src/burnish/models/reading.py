@@ -9,6 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from burnish.errors import ModelError
 from burnish.models.adapted import base_of
 from burnish.models.corrupt import span_counts
+from burnish.models.dropout import still
 from burnish.models.load import resolve
 from burnish.models.quiet import quiet
 from burnish.models.safety import read_settings, transformer_folder
@@ -126,15 +127,12 @@ def _sentinels(tokenizer: Any, name: str, block_tokens: int) -> tuple[int, ...]:
 @torch.no_grad()
 def _scores_apart(network: Any) -> bool:
     """Try whether the head on the body gives what the whole network gives: some cap or scale their scores after it."""
-    head, training = network.get_output_embeddings(), network.training
+    head = network.get_output_embeddings()
     if head is None:
         return False
     ids = torch.arange(4, device=network.device)[None]
-    network.eval()
-    try:
+    with still(network):
         with quiet():  # PEFT asks transformers by names that are going to change
             whole = network(input_ids=ids, use_cache=False).logits
         parts = head(network.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
-    finally:
-        network.train(training)
     return whole.shape == parts.shape and torch.allclose(whole, parts, rtol=1e-5, atol=1e-6)

@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function
 
+from burnish.models.dropout import still
 from burnish.models.grouped import attend, suits
 from burnish.models.padding import pad_right
 
@@ -166,13 +167,11 @@ def _is_plain(network: Any, head: nn.Linear) -> bool:
     ids = torch.tensor([[1, 2, 3, 5]], device=head.weight.device) % len(head.weight)
     found: list[Tensor] = []
     handle = network.get_decoder().register_forward_hook(lambda _, __, out: found.append(out.last_hidden_state))
-    training = network.training
-    network.eval()
     try:
-        logits = network(input_ids=ids, use_cache=False).logits
+        with still(network):
+            logits = network(input_ids=ids, use_cache=False).logits
     finally:
         handle.remove()
-        network.train(training)
     return torch.equal(logits, head(found[0]))
 
 
@@ -230,19 +229,16 @@ def _is_exact(network: Any) -> bool:
     rows = [lay_out([(before, [second, third]), (third, [first])])[0] for before in (first, other)]
     rows = [replace(row, by_torch=True) for row in rows]  # in bf16 another order of sums is another number
     device = next(network.parameters()).device
-    decoder, training = network.get_decoder(), network.training
-    network.eval()
-    found = []
+    decoder, found = network.get_decoder(), []
     try:
-        for row in rows:
-            with _cut(network, row):
-                found.append(decoder(**_row(row, device), use_cache=False).last_hidden_state[0])
-        ids, mask, places = (part.to(device) for part in rows[0].padded)
-        alone = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state.flatten(0, 1)[places]
+        with still(network):
+            for row in rows:
+                with _cut(network, row):
+                    found.append(decoder(**_row(row, device), use_cache=False).last_hidden_state[0])
+            ids, mask, places = (part.to(device) for part in rows[0].padded)
+            alone = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state.flatten(0, 1)[places]
     except (TypeError, AttributeError, ValueError, NotImplementedError, RuntimeError):
         return False  # it does not hand our function through
-    finally:
-        network.train(training)
     own = len(third) + len(first)
     gap, seen = (found[0] - alone).abs().max(), (found[0] - found[1])[-own:].abs().max()
     exact, size = alone.dtype in (torch.float32, torch.float64), alone.abs().max()

@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from burnish.additions.attention import switched_off
+from burnish.models.dropout import still
 
 _Kept = list[tuple[nn.Parameter, Tensor]]
 _starts: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()  # beside the models: nothing of it is saved
@@ -42,13 +43,8 @@ def before_training(model: nn.Module) -> Iterator[nn.Module]:
     outer: Any = model
     soft = isinstance(model, PeftModel) and outer.active_peft_config.is_prompt_learning
     network: nn.Module = outer.get_base_model() if soft else model
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad(), switched_off(network):
-            yield network
-    finally:
-        network.train(training)
+    with still(network), torch.no_grad(), switched_off(network):
+        yield network
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """Calibrate: the threshold of a trained detector, chosen on dev rows and kept beside its model."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from burnish.claims import Case, Grounded
 from burnish.errors import DataError, RecipeError, RunError, near_miss
 from burnish.evaluation.threshold import area_under_roc, calibrated
-from burnish.grounding.cross_encoder import EVEN, detector
+from burnish.grounding.cross_encoder import EVEN, judged_by
 from burnish.models.detector import FILE, Calibrated, write_calibrated
 from burnish.recipe import Recipe, read_recipe
 from burnish.records import Labelled
@@ -58,16 +57,11 @@ def calibrate(folder: Path, *, label: str, data: str | None, progress: Progress)
         balanced_accuracy=EVEN,
     )
     right = [row.label == label for row in rows]
-    tried = [known.model_copy(update={"by_words": share}) for share in MIXED]
-    found = {one: _scores(folder, one, cases, progress) for one in tried}
-    known = max(tried, key=lambda one: area_under_roc(found[one], right))  # the first of equals
-    cut = calibrated(found[known], right)
-    told = {"threshold": min(1.0, cut.value), "balanced_accuracy": cut.balanced_accuracy}
+    tried = judged_by(str(folder / "model"), known, cases, by_words=MIXED, progress=progress)
+    scores = [[one.score for one in judged if isinstance(one, Grounded)] for judged in tried]  # a network fails whole
+    best = max(range(len(MIXED)), key=lambda place: area_under_roc(scores[place], right))  # the first of equals
+    cut = calibrated(scores[best], right)
+    told = {"threshold": min(1.0, cut.value), "balanced_accuracy": cut.balanced_accuracy, "by_words": MIXED[best]}
     known = known.model_copy(update=told)
     write_calibrated(known, folder / "model")
     return {**known.model_dump(mode="json"), "data": place, "file": str(folder / "model" / FILE)}
-
-
-def _scores(folder: Path, known: Calibrated, cases: Sequence[Case], progress: Progress) -> list[float]:
-    judged = detector(str(folder / "model"), known)(cases, progress=progress)
-    return [one.score for one in judged if isinstance(one, Grounded)]  # a network fails as a whole, or not at all

@@ -27,7 +27,7 @@ def estimate(
     """
     task, training = recipe.task, recipe.training
     built = task.build(recipe.model)
-    model = recipe.task.adapted_by(recipe.method).apply(built.model, fresh=built.fresh)
+    model = task.adapted_by(recipe.method).apply(built.model, fresh=built.fresh)
     trainable, parameters = require_trainable(model, recipe.method)
     found, counts, notes = encoded_sets(recipe, rows, sizes, built)
     beside = task.encode(rehearsed, built).items if rehearsed else ()

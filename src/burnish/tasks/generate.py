@@ -13,12 +13,18 @@ from torch.nn import functional
 from burnish.errors import DataError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.metrics import Metric
-from burnish.models.completions import CompletionBatch, collate_branches_apart, collate_turns, completion_logits
-from burnish.models.decode import write
+from burnish.models.completions import (
+    CompletionBatch,
+    collate_branches_apart,
+    collate_turns,
+    completion_logits,
+    is_apart,
+)
+from burnish.models.decode import answers_to
 from burnish.models.divergence import divergence
 from burnish.models.load import load_writer
 from burnish.models.packing import micro_batches, packed_batches
-from burnish.models.render import Turns, prompt_ids, render, render_turns
+from burnish.models.render import Turns, render, render_turns
 from burnish.models.save import save_network
 from burnish.models.segments import is_packed
 from burnish.models.start import at_start, remember_start
@@ -95,7 +101,7 @@ class Generate(Task):
 
     def encode(self, rows: Sequence[Completion], built: Built) -> Encoded:
         """Tokenize prompts and completions by the model's own template."""
-        apart = bool(built.model.config.is_encoder_decoder)  # type: ignore[union-attr]
+        apart = is_apart(built.model)
         several = sum(row.answers_from is not None for row in rows)
         if apart:
             found = [
@@ -199,18 +205,13 @@ class Generate(Task):
             return list(self._likelihoods(model, items))
         if reads != "answers":
             refuse_predictions(self, reads)
-        network: Any = model
-        tokenizer = built.tokenizer
-        prompts = prompt_ids([row.prompt for row in rows], tokenizer, apart=network.config.is_encoder_decoder)
-        written = write(
-            network,
-            prompts,
-            end=tokenizer.eos_token_id,
-            pad=tokenizer.pad_token_id,
+        return answers_to(
+            model,
+            built.tokenizer,
+            [row.prompt for row in rows],
             max_new_tokens=self.max_new_tokens,
             done=lambda done: progress("answering", done, len(rows)),
         )
-        return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
     def references(self, rows: Sequence[Completion]) -> list[Any]:
         """Return the right answers of each row: its completion, and others where it has them."""

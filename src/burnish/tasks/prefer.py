@@ -15,7 +15,7 @@ from burnish.losses import Answers, Loss, Prefers
 from burnish.losses.dpo import Dpo
 from burnish.losses.kto import Kto
 from burnish.metrics import Metric
-from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart
+from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, is_apart
 from burnish.models.load import load_writer, resolve
 from burnish.models.packing import micro_batches, packed_batches
 from burnish.models.reference import (
@@ -128,8 +128,7 @@ class Prefer(Task):
         Raises:
             DataError: thumbs are all of one prompt, so that no answer belongs to another.
         """
-        network: Any = built.model
-        apart = bool(network.config.is_encoder_decoder)
+        apart = is_apart(built.model)
         texts = [(row.chosen, row.rejected) if isinstance(row, Preference) else (row.completion,) for row in rows]
         asked = [
             Completion(id=row.id, prompt=row.prompt, completion=text)

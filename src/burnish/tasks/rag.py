@@ -1,8 +1,7 @@
 """Retrieval-augmented generation: a retriever and a generator that learn from the same answers."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,11 +21,13 @@ from burnish.losses.pdist import Pdist
 from burnish.methods import Method
 from burnish.metrics import Metric
 from burnish.models.answers_apart import Row, logps_in_passes
-from burnish.models.decode import write
+from burnish.models.completions import is_apart
+from burnish.models.decode import answers_to
+from burnish.models.dropout import still
 from burnish.models.joint import Halves, Joint, halves_in
 from burnish.models.packing import packed_batches
 from burnish.models.passages import Passages, chosen, passages_of
-from burnish.models.render import prompt_ids, render
+from burnish.models.render import render
 from burnish.passage_softmax import log_shares
 from burnish.prepare.judged import is_beir
 from burnish.prompt import PromptFormat
@@ -118,9 +119,9 @@ class Rag(Task):
         """Check that the loss is one between a retriever and a generator.
 
         Raises:
-            RecipeError: it is another, or reads what is not computed here.
+            RecipeError: it is another.
         """
-        if not isinstance(self.loss, JointLoss) or self.loss.reads == "attention":
+        if not isinstance(self.loss, JointLoss):
             raise RecipeError(
                 f"the loss of rag is pdist, replug, emdr2, loop, rag_sequence or rag_token, not {self.loss.kind}"
             )
@@ -220,7 +221,7 @@ class Rag(Task):
         answer = next(answer for answer in row.answers if answer.strip())
         asked = [self._asked(row, [passages.chunks[place] for place in found]) for found in places]
         told = [Completion(id=row.id, prompt=prompt, completion=answer) for prompt in asked]
-        return [(prompt, ids) for prompt, ids in render(told, built.tokenizer, apart=_is_apart(built.model))]
+        return [(prompt, ids) for prompt, ids in render(told, built.tokenizer, apart=is_apart(built.model))]
 
     def _asked(self, row: Question, chunks: Sequence[Chunk]) -> Any:
         form = self.prompt.model_copy(update={"passages": len(chunks)})
@@ -268,17 +269,11 @@ class Rag(Task):
         logps_rkt, tokens_r = self._answers(joint, batch, moves=moves)
         total: Tensor = self._joint(scores_rk, there_rk, logps_rkt, tokens_r)
         start_rk = pad_sequence([one.start for one in batch.found], batch_first=True).to(queries.device)
-        anchor = AnchorKl(temperature=self._temperature)
-        pull: Tensor = anchor(scores_rk, there_rk, start_rk)
+        pull: Tensor = AnchorKl(temperature=self._joint.temperature)(scores_rk, there_rk, start_rk)
         batch.kl = pull.item()
-        shares = log_shares(scores_rk.detach(), there_rk, temperature=self._temperature)
+        shares = log_shares(scores_rk.detach(), there_rk, temperature=self._joint.temperature)
         batch.entropy = -(shares.exp() * shares.masked_fill(~there_rk, 0)).sum().item()
         return total + self.start_weight * pull if self.start_weight else total
-
-    @property
-    def _temperature(self) -> float:
-        found: float = self.loss.model_dump()["temperature"]
-        return found
 
     def _answers(self, joint: Any, batch: RagBatch, *, moves: bool) -> tuple[Tensor, Tensor]:
         """Return (questions, passages, tokens): ln of the answers' tokens' probabilities; (questions,): how many."""
@@ -293,10 +288,10 @@ class Rag(Task):
     def _logps(self, joint: Any, rows: Sequence[Row], *, moves: bool) -> list[Tensor]:
         """Return ln of the probabilities of the answers' tokens; without a gradient as the generator writes them."""
         network = joint.generator
-        read = partial(logps_in_passes, network, rows, pass_tokens=self.pass_tokens, apart=_is_apart(joint))
+        read = partial(logps_in_passes, network, rows, pass_tokens=self.pass_tokens, apart=is_apart(joint))
         if moves:
             return read()
-        with torch.no_grad(), _still(network):
+        with torch.no_grad(), still(network):
             return read()
 
     def facts(self, items: Sequence[Retrieved], batches: Sequence[RagBatch]) -> Facts:
@@ -337,16 +332,13 @@ class Rag(Task):
             self._asked(row, [passages.chunks[place] for place in places])
             for row, places in zip(rows, found, strict=True)
         ]
-        tokenizer = built.tokenizer
-        written = write(
+        return answers_to(
             joint.generator,
-            prompt_ids(asked, tokenizer, apart=_is_apart(model)),
-            end=tokenizer.eos_token_id,
-            pad=tokenizer.pad_token_id,
+            built.tokenizer,
+            asked,
             max_new_tokens=self.max_new_tokens,
             done=lambda done: progress("answering", done, len(rows)),
         )
-        return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
     def references(self, rows: Sequence[Question]) -> list[Any]:
         """Return the right answers of each question."""
@@ -366,21 +358,5 @@ class Rag(Task):
         return not {*one.item.row.gold}.isdisjoint(one.ids)
 
 
-def _is_apart(model: Any) -> bool:
-    """Tell whether an encoder of its own reads the prompts."""
-    return bool(model.config.is_encoder_decoder)
-
-
 def _read(place: str) -> Sequence[Chunk]:
     return read_passages(Path(place)) if is_beir(place) else read_rows(place, Chunk)
-
-
-@contextmanager
-def _still(network: nn.Module) -> Iterator[None]:
-    """Let a network drop nothing while this lasts."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)

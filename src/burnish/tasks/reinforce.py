@@ -15,8 +15,14 @@ from torch import Tensor, nn
 from burnish.errors import ModelError, RecipeError
 from burnish.losses.clipped import Clipped, k3
 from burnish.metrics import Metric
-from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, completion_logits
-from burnish.models.decode import Sampling, sample, write
+from burnish.models.completions import (
+    CompletionBatch,
+    collate_branches,
+    collate_branches_apart,
+    completion_logits,
+    is_apart,
+)
+from burnish.models.decode import Sampling, answers_to, read_back, sample
 from burnish.models.dropout import drops
 from burnish.models.load import load_writer
 from burnish.models.packing import micro_batches, packed_batches
@@ -159,7 +165,7 @@ class Reinforce(Task):
                 for row in needed.get(reward.reads, [])
             ]
         )
-        prompts = prompt_ids([row.prompt for row in rows], built.tokenizer, apart=_is_apart(built))
+        prompts = prompt_ids([row.prompt for row in rows], built.tokenizer, apart=is_apart(built.model))
         raise_faults(
             [f"row {row.id!r}: the prompt has no tokens" for row, ids in zip(rows, prompts, strict=True) if not ids]
         )
@@ -204,8 +210,7 @@ class Reinforce(Task):
             pad=tokenizer.pad_token_id,
             max_new_tokens=self.max_new_tokens,
         )
-        tokens = [one.tokens for texts in drawn for one in texts]
-        texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        texts = read_back(tokenizer, [one.tokens for found in drawn for one in found])
         rows = [item.row for item in items for _ in range(self.samples)]
         parts = jury([_written(row, text) for row, text in zip(rows, texts, strict=True)])
         found = []
@@ -222,7 +227,7 @@ class Reinforce(Task):
                     parts=tuple(parts[mine]),
                     rewards=tuple(rewards),
                     advantages=tuple(advantages(rewards, self.advantage)),
-                    apart=_is_apart(built),
+                    apart=is_apart(built.model),
                     drawn=self.samples,
                 )
             )
@@ -325,17 +330,13 @@ class Reinforce(Task):
         return [row.answers for row in rows]
 
     def _answers(self, model: nn.Module, built: Built, rows: Sequence[Prompt], *, progress: Progress) -> list[str]:
-        network: Any = model
-        tokenizer = built.tokenizer
-        written = write(
-            network,
-            prompt_ids([row.prompt for row in rows], tokenizer, apart=network.config.is_encoder_decoder),
-            end=tokenizer.eos_token_id,
-            pad=tokenizer.pad_token_id,
+        return answers_to(
+            model,
+            built.tokenizer,
+            [row.prompt for row in rows],
             max_new_tokens=self.max_new_tokens,
             done=lambda done: progress("answering", done, len(rows)),
         )
-        return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
 
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write the model, or the adapter, with its tokenizer."""
@@ -346,12 +347,6 @@ class Reinforce(Task):
 def _jury(rewards: tuple[Reward, ...]) -> Jury:
     """Return the rewards, loaded once for drawing and for dev scores."""
     return Jury(rewards)
-
-
-def _is_apart(built: Built) -> bool:
-    """Tell whether an encoder of its own reads the prompts."""
-    network: Any = built.model
-    return bool(network.config.is_encoder_decoder)
 
 
 def _written(row: Prompt, text: str) -> Written:
