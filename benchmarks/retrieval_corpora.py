@@ -56,9 +56,9 @@ class Corpus:
     whole: Fold
 
 
-# Steps: one epoch of the library's labelled pairs, two of a fold of Cranfield's.
+# Steps: one epoch of the library's labelled pairs, half of one of a fold of Cranfield's.
 STDLIB = Setting(tokens=128, batch=32, steps=84, rate=1e-4)
-CRANFIELD = Setting(tokens=256, batch=32, steps=80, rate=5e-5)
+CRANFIELD = Setting(tokens=128, batch=16, steps=40, rate=1e-4)
 QUICK = Setting(tokens=64, batch=16, steps=4, rate=1e-4)
 
 

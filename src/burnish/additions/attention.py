@@ -128,7 +128,7 @@ def keys_and_values(network: nn.Module, tokens: Tensor) -> Pairs:
 def _register() -> None:
     """Make our functions known to transformers, and which masks they take."""
     for name, attend, mask in (
-        ("eager", _behind(_eager), eager_mask),
+        ("eager", _behind(eager_attention), eager_mask),
         ("sdpa", _behind(sdpa_attention_forward, hides_by_order=True), sdpa_mask),
     ):
         AttentionInterface.register(IMPLEMENTATIONS[name], attend)
@@ -172,7 +172,7 @@ def _order(module: Any, query: Tensor, key: Tensor, is_causal: bool | None) -> T
     return torch.ones(1, 1, queries, keys, dtype=torch.bool, device=query.device).tril()
 
 
-def _eager(module: nn.Module, *inputs: Any, **settings: Any) -> Any:
+def eager_attention(module: nn.Module, *inputs: Any, **settings: Any) -> Any:
     """Compute attention by the function that stands beside the module's class for it.
 
     Raises:
@@ -182,7 +182,7 @@ def _eager(module: nn.Module, *inputs: Any, **settings: Any) -> Any:
         found = vars(sys.modules[kind.__module__]).get("eager_attention_forward")
         if found is not None:
             return found(module, *inputs, **settings)
-    raise ModelError(f"method prefix: {type(module).__name__} has no eager attention of its own. Use lora or full")
+    raise ModelError(f"{type(module).__name__} has no eager attention of its own")
 
 
 def _prefix_of(attention: nn.Module) -> KeysAndValues | None:

@@ -11,32 +11,37 @@ from burnish.methods import Method
 from burnish.models.encode import Encoder
 from burnish.models.load import load_writer
 from burnish.models.save import save_network
-from burnish.models.towers import Towers, load_bi_encoder
+from burnish.models.towers import BiEncoder, Towers, load_bi_encoder
 from burnish.text import TextFormat
 
 RETRIEVER, GENERATOR = "retriever", "generator"  # the halves' names, in a saved folder too
 
 
 class Joint(nn.Module):
-    """A retriever whose passages' tower stands still, and a generator; `tokenizer` is the generator's."""
+    """A retriever and a generator; `tokenizer` is the generator's."""
 
-    def __init__(self, retriever: Towers, generator: nn.Module, tokenizer: Any) -> None:
-        """Take both; the passages' tower is held (`Towers.hold_passages`), so that an index stays exact."""
+    def __init__(self, retriever: BiEncoder, generator: nn.Module, tokenizer: Any) -> None:
+        """Take both; two towers of which that of passages is held (`Towers.hold_passages`) leave an index exact."""
         super().__init__()
-        retriever.hold_passages()
         self.retriever = retriever
         self.generator = generator
         self.tokenizer = tokenizer
 
     @classmethod
-    def load(cls, retriever: str, generator: str, *, form: dict[str, Any]) -> "Joint":
-        """Load both halves in fp32. A retriever of one tower becomes two that begin alike. form: of its `TextFormat`.
+    def load(cls, retriever: str, generator: str, *, form: dict[str, Any], both_towers: bool = False) -> "Joint":
+        """Load both halves in fp32. form: of the retriever's `TextFormat`.
+
+        both_towers: whether the passages' tower is to move; one tower alone stays one. Else it is held, and a retriever
+        of one tower becomes two that begin alike.
 
         Raises:
             ModelError: one of them cannot be found or is damaged.
         """
         encoder = load_bi_encoder(retriever, dtype=torch.float32)
-        towers = Towers.beginning_as(encoder) if isinstance(encoder, Encoder) else encoder
+        towers: BiEncoder = encoder
+        if not both_towers:
+            towers = Towers.beginning_as(encoder) if isinstance(encoder, Encoder) else encoder
+            towers.hold_passages()
         towers.read_by(TextFormat.model_validate({**towers.format.model_dump(), **form}))
         network, tokenizer = load_writer(generator, dtype=torch.float32)
         return cls(towers, network, tokenizer)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from burnish.errors import DataError, near_miss
 from burnish.prepare.dedup import similar_pairs
-from burnish.records import raise_faults
+from burnish.records import Chunk, Question, raise_faults
 from burnish.text import normal
 
 _FIELDS = ("question", "query", "text", "prompt")  # what the text is called, where it is not said
@@ -32,6 +32,13 @@ class Leak:
     theirs: str
     kind: Literal["exact", "near"]
     similarity: float
+
+
+def is_source(question: Question, chunk: Chunk) -> bool:
+    """Tell whether a passage is what a question and its answer were made of: the same id, or both in its text."""
+    text = normal(f"{chunk.title} {chunk.text}")
+    answered = any(normal(answer) in text for answer in question.answers if answer.strip())
+    return chunk.id == question.id or (answered and normal(question.question) in text)
 
 
 def leaks(ours: Sequence[Text], theirs: Sequence[Text], *, threshold: float = 0.8, seed: int = 0) -> list[Leak]:

@@ -35,7 +35,8 @@ class Item(Protocol):
 
 
 Sampler: TypeAlias = Callable[[int, Sequence[int]], Sequence[Any]]  # a step, from 0, and its rows: its items
-Facts: TypeAlias = Mapping[str, tuple[float, float]]  # by name: a sum, and what it is divided by
+# by name: a sum, or a set of which its size counts, and what it is divided by
+Facts: TypeAlias = Mapping[str, tuple[float | frozenset[int], float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Task(Part):
     folder: ClassVar[str] = "burnish.tasks"
     record: ClassVar[type[Record]]
     divisible: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ()  # of the model, first words of weights' names, whose gradients are told apart
     prepares_as_it_trains: ClassVar[bool] = False  # whether `prepare` reads by the numbers that the steps compute in
 
     metrics: tuple[Metric, ...] = Field(min_length=1)  # what `evaluate` reports; the first is watched while training
@@ -85,6 +87,15 @@ class Task(Part):
         return ()
 
     @property
+    def takes_turns(self) -> bool:
+        """Whether some weights move in some steps alone (`moves`)."""
+        return False
+
+    def moves(self, name: str, step: int, steps: int) -> bool:  # noqa: ARG002
+        """Tell whether a weight moves in a step, counted from 0 of so many; one that does not gets no gradient."""
+        return True
+
+    @property
     def updates_a_step(self) -> int:
         """How often the weights are moved by the same batches."""
         return 1
@@ -98,7 +109,7 @@ class Task(Part):
         return None
 
     def facts(self, items: Sequence[Any], batches: Sequence[Any]) -> Facts:  # noqa: ARG002
-        """Return what the step's line in the log tells beside the loss; both numbers are added up over processes.
+        """Return what the step's line in the log tells beside the loss; both are added up over processes, sets united.
 
         items, batches: of the step, as `collate` and `total_loss` left them; none where a process has no rows. The
         names are the same whatever the items are.

@@ -94,15 +94,15 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         set_dropout(model, training.dropout)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
     optimizer = build_optimizer(weights.names, weights.masters, training, course.method, fresh=course.fresh)
-    weights.kept = course.task.begin(model)
+    weights.kept, weights.parts = course.task.begin(model), course.task.parts
     tokens = token_counts(course.items)
     plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share, course.sets)
     steps, state = plan.steps, _resume(course, weights, optimizer)
     starts, reason = start_shares(weights.names, course.method, fresh=course.fresh), ""
     with watched_signals() as request:
         for step in range(state.step, steps):
-            if any(starts):
-                weights.open([step >= start * steps for start in starts])
+            if any(starts.values()) or course.task.takes_turns:
+                weights.open([step >= at * steps and course.task.moves(w, step, steps) for w, at in starts.items()])
             _step(model, course, plan, weights, optimizer, accelerator, step)
             state = replace(state, step=step + 1)
             if course.watch and step + 1 in evaluation_steps(steps, training.evaluations):
@@ -152,7 +152,7 @@ def _step(
         weights.clear()
         task.after_step(model, batches)
     line = {"step": step + 1, "of": steps, "loss": loss, "grad_norm": norm, "lr": rate, "units": units}
-    line |= means(accelerator, task.facts(items, batches))
+    line |= weights.norms | means(accelerator, task.facts(items, batches))
     clock = {"step": step + 1, "seconds": 0.0, "tokens": summed(accelerator, sum(costs))}
     if accelerator.is_main_process:
         course.log("log.jsonl", line)

@@ -103,13 +103,13 @@ def layer_depths(names: Sequence[str]) -> tuple[list[int | None], int]:
     return depths, 1 + max((depth for depth in depths if depth is not None), default=-1)
 
 
-def start_shares(names: Sequence[str], method: Method, *, fresh: tuple[str, ...]) -> list[float]:
-    """Return the share of the run after which each weight begins to move; new parts move from the first step."""
+def start_shares(names: Sequence[str], method: Method, *, fresh: tuple[str, ...]) -> dict[str, float]:
+    """Return by name the share of the run after which a weight begins to move; new parts move from the first step."""
     depths, layers = layer_depths(names)
-    return [
-        0.0 if is_fresh(name, fresh) else method.start(name, depth, layers)
+    return {
+        name: 0.0 if is_fresh(name, fresh) else method.start(name, depth, layers)
         for name, depth in zip(names, depths, strict=True)
-    ]
+    }
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -1,13 +1,14 @@
 """Several processes that train one model: which of them leads, and what they agree on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 
 from burnish.models.precision import chosen_dtype
+from burnish.tasks import Facts
 from burnish.train.settings import Training
 
 
@@ -32,13 +33,23 @@ def summed(accelerator: Accelerator, value: float) -> Any:
     return accelerator.reduce(torch.tensor(float(value), device=accelerator.device, dtype=torch.float64)).item()
 
 
-def means(accelerator: Accelerator, facts: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+def means(accelerator: Accelerator, facts: Facts) -> dict[str, float]:
     """Return each sum divided by what it is divided by, both over all processes; what there is nothing of is left out.
 
-    facts: by name, the same names in every process.
+    facts: by name, the same names in every process. Of a set counts how many there are in all processes' together.
     """
-    sums = {name: (summed(accelerator, total), summed(accelerator, of)) for name, (total, of) in facts.items()}
-    return {name: total / of for name, (total, of) in sums.items() if of}
+    found = {}
+    for name, (total, of) in facts.items():
+        whole = _united(accelerator, total) if isinstance(total, frozenset) else summed(accelerator, total)
+        found[name] = (whole, summed(accelerator, of))
+    return {name: whole / of for name, (whole, of) in found.items() if of}
+
+
+def _united(accelerator: Accelerator, members: frozenset[int]) -> int:
+    """Return how many different members the sets of all processes have."""
+    if accelerator.num_processes == 1:
+        return len(members)
+    return len(frozenset[int]().union(*gather_object([members])))
 
 
 def add_up(accelerator: Accelerator, gradients: Sequence[torch.Tensor]) -> None:

@@ -30,6 +30,8 @@ class Weights:
             weight.data = weight.data.to(dtype)
         self._working = [weight for _, weight in trainable]
         self.kept: Sequence[Tensor] = ()  # by the task beside them: a checkpoint holds it
+        self.parts: Sequence[str] = ()  # of the model, first words of names: `clip` notes each one's norm in `norms`
+        self.norms: dict[str, float] = {}
         self._start = [master.detach().clone() for master in self.masters] if keep_start else self.masters
         for master in self.masters:
             master.grad = torch.zeros_like(master)
@@ -63,7 +65,15 @@ class Weights:
     def clip(self, limit: float) -> float:
         """Scale the gradients to the largest allowed norm; return the norm before."""
         gradients = self.gradients()
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))).item()
+        each = torch.stack(torch._foreach_norm(gradients))
+        norm = torch.linalg.vector_norm(each).item()
+        owners = [
+            name.split(".")[0] for name, master in zip(self.names, self.masters, strict=True) if master.grad is not None
+        ]
+        self.norms = {
+            f"grad_norm {part}": torch.linalg.vector_norm(each[[owner == part for owner in owners]]).item()
+            for part in self.parts
+        }
         if norm > limit:
             torch._foreach_mul_(gradients, limit / norm)
         return float(norm)

@@ -1,0 +1,63 @@
+"""What a generator that stands still says of answers, kept in a file: each prompt with its answer is read once."""
+
+import hashlib
+import sqlite3
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from burnish.cache import cache_folder
+from burnish.models.answers_apart import Row
+
+WAIT = 600  # seconds that one process waits while another writes
+
+
+class KeptLogps:
+    """ln of the probabilities of answers' tokens by one generator, in one file for all runs that hold it still.
+
+    What a call has read is written as one, or, where it is killed, not at all. Several processes may use the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file of one generator (`answers_file`), or begin it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = sqlite3.connect(path, timeout=WAIT)
+        with self._file:
+            self._file.execute("CREATE TABLE IF NOT EXISTS logps (row BLOB PRIMARY KEY, fp32 BLOB) WITHOUT ROWID")
+
+    def of(self, rows: Sequence[Row], read: Callable[[Sequence[Row]], Sequence[Tensor]]) -> list[Tensor]:
+        """Return for each row (tokens of its answer,), fp32, on the processor; `read` is asked for those not kept.
+
+        read: what it returns of a row may not depend on the rows beside it, or a run would change with what earlier
+        ones have kept.
+        """
+        keys = [_key(row) for row in rows]
+        known: dict[bytes, bytes] = {}
+        for key in dict.fromkeys(keys):
+            found = self._file.execute("SELECT fp32 FROM logps WHERE row = ?", (key,)).fetchone()
+            if found:
+                known[key] = found[0]
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        if new:
+            fresh = [logps.detach().float().cpu().numpy().tobytes() for logps in read([*new.values()])]
+            known |= zip(new, fresh, strict=True)
+            with self._file:
+                self._file.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", zip(new, fresh, strict=True))
+        return [torch.frombuffer(bytearray(known[key]), dtype=torch.float32) for key in keys]
+
+
+def answers_file(network: nn.Module) -> Path:
+    """Return where a generator's answers are kept: a file that its weights name, in the numbers that it computes in."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(network.named_parameters()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return cache_folder() / "answers" / f"{digest.hexdigest()[:16]}.sqlite"
+
+
+def _key(row: Row) -> bytes:
+    prompt, answer = row
+    return hashlib.sha256(array("q", [len(prompt), *prompt, *answer]).tobytes()).digest()

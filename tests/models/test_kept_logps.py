@@ -1,0 +1,62 @@
+"""Answers that a generator which stands still is asked for once."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import tiny
+from burnish.models.answers_apart import Row, logps_in_passes
+from burnish.models.kept_logps import KeptLogps, answers_file
+from burnish.models.load import load_writer
+
+ROWS: list[Row] = [([5, 6, 7], [8, 9]), ([5, 6], [7, 8, 9]), ([9, 8, 7, 6], [5])]
+
+
+def test_what_is_kept_is_what_was_read_bit_for_bit_and_is_read_once(tmp_path: Path) -> None:
+    network, _ = load_writer(str(tiny.tiny_llama(tmp_path / "llama")), dtype=torch.float32)
+    asked: list[Row] = []
+
+    def read(rows: Sequence[Row]) -> list[Tensor]:
+        asked.extend(rows)
+        with torch.no_grad():
+            return logps_in_passes(network, rows, pass_tokens=1, apart=False)
+
+    first = KeptLogps(tmp_path / "kept.sqlite").of([ROWS[0], ROWS[1], ROWS[0]], read)
+    assert asked == ROWS[:2]
+    again = KeptLogps(tmp_path / "kept.sqlite").of([ROWS[2], ROWS[1], ROWS[0]], read)
+    assert asked == ROWS
+    whole = KeptLogps(tmp_path / "other.sqlite").of(ROWS, read)
+    for ours, theirs in ((first[0], whole[0]), (first[2], whole[0]), (again[1], first[1]), (again[0], whole[2])):
+        assert torch.equal(ours, theirs)  # whatever stood beside it
+
+
+def test_what_was_not_read_to_the_end_is_not_kept(tmp_path: Path) -> None:
+    kept = KeptLogps(tmp_path / "kept.sqlite")
+
+    def fails(rows: Sequence[Row]) -> list[Tensor]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept.of(ROWS, fails)
+    seen: list[Row] = []
+    KeptLogps(tmp_path / "kept.sqlite").of(ROWS, partial(_read, seen))
+    assert seen == ROWS
+
+
+def _read(seen: list[Row], rows: Sequence[Row]) -> list[Tensor]:
+    seen.extend(rows)
+    return [torch.zeros(len(answer)) for _, answer in rows]
+
+
+def test_a_file_is_named_by_weights_and_by_the_numbers_they_are_in(tmp_path: Path) -> None:
+    network, _ = load_writer(str(tiny.tiny_llama(tmp_path / "llama")), dtype=torch.float32)
+    name = answers_file(network)
+    assert answers_file(network) == name
+    with torch.no_grad():
+        next(network.parameters())[0, 0] += 1
+    other = answers_file(network)
+    assert len({name, other, answers_file(network.bfloat16())}) == 3
