@@ -73,6 +73,31 @@ class TrainedGenerator(TrainedPart):
     shots: Shots = Shots()
 
 
+class TrainedJoint(TrainedPart):
+    """Both halves of the ladder, trained on together by questions and answers; kept only if better on dev.
+
+    model: the generator to begin with, task.retriever the retriever, each a model or `trained/…`; the task is `rag`,
+    whose passages and prompt are the ladder's whatever they say. Rungs use `trained/joint-retriever` and
+    `trained/joint-generator`; the first that does is measured on `dev_rows` dev questions with the halves as they were
+    and as they became, and where they did not become better, these names stand for what they were.
+    """
+
+    model: str = f"{TRAINED}generator"
+    rows: int | None = Field(default=None, ge=1)  # None: every training question with an answer
+
+    @field_validator("task")
+    @classmethod
+    def _is_of_both(cls, task: Task) -> Task:
+        """Check that the task has two halves.
+
+        Raises:
+            RecipeError: it has not.
+        """
+        if task.kind != "rag":
+            raise RecipeError(f"joint trains a retriever and a generator: the task is rag, not {task.kind}")
+        return task
+
+
 class Rung(Spec):
     """One way to do the job: a retriever alone, or a generator with or without one."""
 
@@ -99,6 +124,7 @@ class Ladder(Spec):
     corpus: Corpus
     retriever: TrainedRetriever | None = None
     generator: TrainedGenerator | None = None
+    joint: TrainedJoint | None = None
     prompt: PromptFormat = PromptFormat()
     retrieval_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*RETRIEVAL), min_length=1)
     answer_metrics: tuple[Metric, ...] = Field(default_factory=lambda: _metrics(*ANSWER), min_length=1)
@@ -160,8 +186,10 @@ class Ladder(Spec):
         for name in (name for pair in self.compare for name in pair):
             if name not in names:
                 raise RecipeError(f"compare: no rung is called {name!r}.{near_miss(name, names)}")
-        for rung in self.rungs:
-            for part in ("retriever", "generator"):
-                if getattr(self, part) is None and f"{TRAINED}{part}" in rung.model_dump_json():
-                    raise RecipeError(f"rung {rung.name!r} uses {TRAINED}{part}, and the recipe has no `{part}:`")
+        users = [(f"rung {rung.name!r}", rung.model_dump_json()) for rung in self.rungs]
+        users += [("joint", self.joint.model_dump_json())] if self.joint else []
+        for user, text in users:
+            for part in ("retriever", "generator", "joint"):
+                if getattr(self, part) is None and f"{TRAINED}{part}" in text:
+                    raise RecipeError(f"{user} uses {TRAINED}{part}, and the recipe has no `{part}:`")
         return self

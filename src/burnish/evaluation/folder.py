@@ -94,6 +94,7 @@ class Ladder(Written):
     rungs: tuple[Rung, ...]
     verdict: Text
     advice: tuple[Text, ...] = ()  # what may help where a rung was not better than another
+    notes: tuple[Text, ...] = ()  # what was decided on the way
     main: dict[Kind, Text]  # the metric that the rungs of a kind are compared on
     device: Text
     versions: dict[Text, Text]

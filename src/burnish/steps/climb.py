@@ -8,9 +8,10 @@ from typing import Any
 
 from burnish.evaluation.measure import Measured, measure_answers, measure_retrieval
 from burnish.failures import in_words
-from burnish.ladder_recipe import Ladder, Rung
+from burnish.ladder_recipe import Ladder, Rung, TrainedJoint
 from burnish.models.precision import device_words
 from burnish.prepare.corpus import Prepared
+from burnish.prepare.synthesize import sample
 from burnish.recipe import TRAINED, placed
 from burnish.records import Question
 from burnish.retrievers import Progress, Retriever
@@ -19,6 +20,8 @@ from burnish.spec import dump_part
 from burnish.steps.shelf import Shelf
 from burnish.steps.train import Say
 from burnish.steps.trainings import Trainings
+
+JOINT = "joint-"  # before the halves' names, where they were trained on together
 
 
 class Climb:
@@ -40,6 +43,7 @@ class Climb:
         self.shelf = Shelf(data, folder / "index", say=say, progress=progress)
         self.trainings = Trainings(recipe, folder, self.shelf, say=say, progress=progress)
         self.models: dict[str, Path] = {}
+        self.notes: list[str] = []  # what was decided on the way, for a person
         self.device = device_words()
         self.peak_mb = 0.0
         self._dev: dict[str, float] = {}  # retrieval rung → its main metric on the dev questions
@@ -57,7 +61,7 @@ class Climb:
             self._dev |= {rung.name: kept["dev"]} if kept["dev"] is not None else {}
             return Measured.from_json(kept["measured"])
         self.say(f"▸ {rung.name}")
-        measured = self._answers(ready) if ready.generator else self._retrieval(ready)
+        measured = self._answers(ready, self.questions) if ready.generator else self._retrieval(ready)
         for label, counts in measured.failures.items():
             lost = in_words(counts, len(self.questions))
             self.say(f"  {label}: {lost} could not be judged, and are left out of it")
@@ -82,7 +86,8 @@ class Climb:
         kept = read_json(self._path(name))
         self.peak_mb = max(self.peak_mb, kept["peak_mb"])
         used = [part for part in self.models if f"{TRAINED}{part}" in self._original(name).model_dump_json()]
-        runs = [Run.open(self.folder / "trainings" / part) for part in used]
+        names = dict.fromkeys("joint" if part.startswith(JOINT) else part for part in used)
+        runs = [Run.open(self.folder / "trainings" / part) for part in names]
         manifests = [run.manifest for run in runs]
         self.peak_mb = max(self.peak_mb, *(read_json(run.folder / "cost.json")["peak_mb"] for run in runs), 0.0)
         return {"seconds": kept["seconds"], "trainable": sum(manifest["trainable"] for manifest in manifests)}
@@ -107,16 +112,16 @@ class Climb:
         self._dev[rung.name] = sum(dev) / len(dev)
         return measure_retrieval(searcher, self.data.test, metrics)
 
-    def _answers(self, rung: Rung) -> Measured:
+    def _answers(self, rung: Rung, questions: list[Question]) -> Measured:
         retriever = self._retriever(rung)
         shown = self.recipe.prompt.passages
-        shots = self.shelf.shots(rung.shots, self.questions, retriever, self.recipe.prompt)
-        passages = self.shelf.passages(self.questions, retriever, shown)
+        shots = self.shelf.shots(rung.shots, questions, retriever, self.recipe.prompt)
+        passages = self.shelf.passages(questions, retriever, shown)
         self.progress("loading the generator", 0, 1)
         assert rung.generator is not None
         return measure_answers(
             rung.generator.load(),
-            self.questions,
+            questions,
             passages,
             self.recipe.answer_metrics,
             prompt=self.recipe.prompt,
@@ -132,11 +137,45 @@ class Climb:
 
     def _train_for(self, rung: Rung) -> None:
         """Train what the rung uses and the ladder has not trained yet."""
+        asked = rung.model_dump_json()
+        jointly = self.recipe.joint if f"{TRAINED}{JOINT}" in asked else None
+        asked += jointly.model_dump_json() if jointly else ""
         for name, part in (("retriever", self.recipe.retriever), ("generator", self.recipe.generator)):
-            if part and name not in self.models and f"{TRAINED}{name}" in rung.model_dump_json():
+            if part and name not in self.models and f"{TRAINED}{name}" in asked:
                 best = self._rungs[self.best_name].retriever if self._dev else None
                 found = best if isinstance(best, Retriever) else None
                 self.models[name] = self.trainings.model(name, part, found)
+        if jointly and f"{JOINT}generator" not in self.models:
+            self.models |= self._train_jointly(rung, placed(jointly, self.models))
+
+    def _train_jointly(self, rung: Rung, part: TrainedJoint) -> dict[str, Path]:
+        """Return both halves as joint training leaves them, or as they were where dev questions say that is better."""
+        task: Any = part.task
+        model = self.trainings.model("joint", part, None)
+        before = {f"{JOINT}retriever": Path(task.retriever), f"{JOINT}generator": Path(part.model)}
+        after = {name: model / name.removeprefix(JOINT) for name in before}
+        told = self.folder / "trainings" / "joint" / "kept.json"
+        if not told.is_file():
+            questions = sample([row for row in self.data.dev if row.answers], part.dev_rows, seed=self.recipe.seed)
+            scores = [self._on_dev(placed(rung, halves), questions) for halves in (before, after)]
+            found = {"before": scores[0], "after": scores[1], "questions": len(questions)}
+            write_json(told, {**found, "kept": scores[1] > scores[0]})
+        found = read_json(told)
+        end = "kept" if found["kept"] else "not kept: the halves stay as they were"
+        reached = f"{found['before']:.3f} before, {found['after']:.3f} after"
+        self.notes.append(f"Joint training, on {found['questions']} dev questions: {reached}; {end}.")
+        self.say(self.notes[-1])
+        return after if found["kept"] else before
+
+    def _on_dev(self, rung: Rung, questions: list[Question]) -> float:
+        """Return a rung's main metric on dev questions."""
+        if rung.generator:
+            found = self._answers(rung, questions).scores[self.recipe.answer_metrics[0].label]
+        else:
+            assert isinstance(rung.retriever, Retriever)
+            metric = self.recipe.retrieval_metrics[0]
+            found = measure_retrieval(self.shelf.searcher(rung.retriever), questions, [metric]).scores[metric.label]
+        return sum(found.values) / len(found.values)
 
     def _original(self, name: str) -> Rung:
         return next(rung for rung in self.recipe.rungs if rung.name == name)

@@ -108,6 +108,7 @@ def _told(recipe: Ladder, climb: Climb, measured: dict[str, Measured]) -> dict[s
         "comparisons": rows,
         "verdict": verdict(compared),
         "advice": [] if all_better(compared) else ladder_advice(recipe),
+        "notes": climb.notes,
         "main": {"retrieval": recipe.retrieval_metrics[0].label, "answer": recipe.answer_metrics[0].label},
         "best_retriever": climb.best_name,
         "device": climb.device,

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 import psutil
 
-from burnish.ladder_recipe import Ladder, TrainedGenerator, TrainedPart, TrainedRetriever
+from burnish.ladder_recipe import Ladder, TrainedGenerator, TrainedJoint, TrainedPart, TrainedRetriever
+from burnish.models.save import whole_generator
 from burnish.prepare.examples import pairs
 from burnish.prepare.ground import depth, held_out_rows, row_of, told, training_rows
 from burnish.prepare.negatives import mine
@@ -42,6 +43,7 @@ class Trainings:
         self._say(f"▸ training the {name}")
         if manifest.is_file():
             return self._done(run, resume_apart(run, say=self._say, progress=self._progress))
+        part = self._begun(part) if isinstance(part, TrainedJoint) else part
         files = {side: self._folder / "data" / f"{name}.{side}.jsonl" for side in ("train", "dev")}
         rows = self._rows(part, best)
         for side, path in files.items():
@@ -64,9 +66,19 @@ class Trainings:
         write_json(run / "cost.json", {"peak_mb": peak_mb + held})
         return run / "model"
 
+    def _begun(self, part: TrainedJoint) -> TrainedJoint:
+        """Return the joint training with the ladder's passages and prompt, and a generator that stands alone."""
+        own = {"passages": str(self._folder / "data" / "chunks.jsonl"), "prompt": self._recipe.prompt}
+        whole = whole_generator(part.model, self._folder / "trainings" / "generator-merged")
+        return part.model_copy(update={"model": whole, "task": part.task.model_copy(update=own)})
+
     def _rows(self, part: TrainedPart, best: Retriever | None) -> dict[str, list[Record]]:
         if isinstance(part, TrainedRetriever):
             return self._pairs(part)
+        if isinstance(part, TrainedJoint):
+            data = self._shelf.data
+            answered = [[row for row in rows if row.answers] for rows in (data.train, data.dev)]
+            return {"train": [*_spread(answered[0], part.rows)], "dev": [*_spread(answered[1], part.dev_rows)]}
         assert isinstance(part, TrainedGenerator)
         retriever = best if part.passages == "best" else part.passages
         assert isinstance(retriever, Retriever)
