@@ -212,9 +212,9 @@ def _scorer(teacher: str, model: Path) -> Scorer:
 
 
 def _distilled(fold: Fold) -> Made:
-    """Train a student by the teacher's distribution over each row's passages; cosines have the temperature of ours."""
+    """Train a student by labels and the teacher's distribution over each row's passages, at our temperature."""
     sharp = 1.0 if TEACHERS[fold.corpus] == "rerank" else IN_BATCH["temperature"]
-    loss = {"kind": "distill", "temperature": 0.05, "teacher_temperature": sharp}
+    loss = {"kind": "distill", "temperature": 0.05, "teacher_temperature": sharp, "labels": 1.0}
     return _bi_encoder(_taught, {"kind": "retrieve", "loss": loss}, fold)
 
 

@@ -98,6 +98,17 @@ def test_a_teachers_scores_are_learned_by_a_querys_own_passages(bert: str) -> No
         task.audit(items, built)
         with torch.no_grad():
             assert task.total_loss(late, task.collate(items)).item() == pytest.approx(wanted.item(), rel=1e-4)
+            if isinstance(expected, Distill):
+                both = task.model_copy(update={"loss": Distill(temperature=1.0, labels=0.5)})
+                assert not both.divisible
+                named = Contrastive(temperature=1.0)(found, torch.eye(3).repeat_interleave(2, 1).bool() & one_of_two())
+                total = wanted + 0.5 * named
+                assert both.total_loss(late, task.collate(items)).item() == pytest.approx(total.item(), rel=1e-4)
+
+
+def one_of_two() -> torch.Tensor:
+    """Return which passages are positives of any row: the first of each row's two."""
+    return torch.tensor([True, False] * 3)
 
 
 def test_a_loss_by_a_teacher_names_the_rows_that_lack_something(bert: str) -> None:

@@ -28,8 +28,9 @@ LOSSES: list[dict[str, Any]] = [
     {"kind": "triplet", "distance": "euclidean", "margin": 0.3},
     {"kind": "margin_mse"},
     {"kind": "distill", "teacher_temperature": 0.5},
+    {"kind": "distill", "labels": 1.0},
 ]
-OWN = LOSSES[3:]
+OWN = [loss for loss in LOSSES if loss["kind"] != "contrastive" and "labels" not in loss]
 
 
 def named(loss: dict[str, Any]) -> str:
@@ -71,6 +72,24 @@ def test_a_loss_over_a_rows_own_passages_does_not_depend_on_micro_batches(loss: 
 
 def test_a_loss_over_the_batch_cannot_be_cut() -> None:
     assert not Retrieve().divisible
+    assert not task_with({"kind": "distill", "labels": 0.5}).divisible
+
+
+def test_labels_beside_a_teacher_are_the_contrastive_loss_by_their_weight(base: str) -> None:
+    found = []
+    for loss in (
+        {"kind": "distill", "temperature": 0.1, "labels": 0.5},
+        {"kind": "distill", "temperature": 0.1},
+        {"kind": "contrastive", "temperature": 0.1},
+    ):
+        task = task_with(loss)
+        built = task.build(base)
+        total = task.total_loss(built.model, task.collate(task.encode(scored(), built).items))
+        total.backward()
+        gradient = torch.cat([w.grad.flatten() for w in built.model.parameters() if w.grad is not None])
+        found.append((total.detach(), gradient))
+    for both, taught, labels in zip(*found, strict=True):
+        torch.testing.assert_close(both, taught + 0.5 * 0.1**2 * labels, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=named)

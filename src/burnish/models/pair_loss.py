@@ -59,8 +59,9 @@ def _loss(loss: Loss, queries: Tensor, passages: Tensor, batch: PairBatch, scale
     device = queries.device
     candidates_rc, positive_rc = batch.candidates_rc.to(device), batch.positive_rc.to(device)
     negative_rc, teacher_rc = batch.negative_rc.to(device), batch.teacher_rc.to(device)
-    if isinstance(loss, Contrastive):
-        return loss.of_vectors(
+
+    def contrastive(named: Contrastive) -> Tensor:
+        return named.of_vectors(
             queries,
             passages,
             _pairs(candidates_rc, positive_rc),
@@ -68,13 +69,19 @@ def _loss(loss: Loss, queries: Tensor, passages: Tensor, batch: PairBatch, scale
             negatives=_pairs(candidates_rc, negative_rc),
             scale=scale,
         )
+
+    if isinstance(loss, Contrastive):
+        return contrastive(loss)
     scores_rc = torch.einsum("rw,rcw->rc", queries, passages[candidates_rc])
     if isinstance(loss, Triplet):
         return loss(scores_rc, positive_rc, negative_rc)
     if isinstance(loss, MarginMse):
         return loss(scores_rc, positive_rc, negative_rc, teacher_rc)
     assert isinstance(loss, Distill)
-    return loss(scores_rc, positive_rc | negative_rc, teacher_rc)
+    taught = loss(scores_rc, positive_rc | negative_rc, teacher_rc)
+    return (
+        taught + loss.labels_share * contrastive(Contrastive(temperature=loss.temperature)) if loss.labels else taught
+    )
 
 
 def _pairs(candidates_rc: Tensor, chosen_rc: Tensor) -> Tensor:

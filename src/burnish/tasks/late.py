@@ -104,7 +104,7 @@ class Late(Task):
     @property
     def divisible(self) -> bool:  # type: ignore[override]
         """Whether a batch may be cut: not where a query's negatives are the passages of the whole batch."""
-        return not isinstance(self.loss, Contrastive)
+        return not isinstance(self.loss, Contrastive) and not (isinstance(self.loss, Distill) and self.loss.labels)
 
     def build(self, model: str, *, seed: int = 0) -> Built:
         """Load the encoder, with its own projection or a fresh one; a learned temperature is a new parameter.
@@ -176,7 +176,13 @@ class Late(Task):
         if isinstance(self.loss, MarginMse):
             return self.loss(scores_qd, positive_qd, negative_qd, teacher_qd)
         assert isinstance(self.loss, Distill)
-        return self.loss(scores_qd, positive_qd | negative_qd, teacher_qd)
+        taught = self.loss(scores_qd, positive_qd | negative_qd, teacher_qd)
+        if not self.loss.labels:
+            return taught
+        named = Contrastive(temperature=self.loss.temperature)
+        return taught + self.loss.labels_share * named(
+            scores_qd, positive_qd, known_qd=batch.known_qd.to(scores_qd.device)
+        )
 
     def audit(self, items: Sequence[PairItem], built: Built) -> list[str]:
         """Show one query, its first positive and its first negative as they are read, and what is compared of them.

@@ -98,6 +98,8 @@ class Rerank(Task):
             raise RecipeError(
                 f"the loss of a re-ranker is binary, listwise, margin_mse or distill, not {self.loss.kind}"
             )
+        if isinstance(self.loss, Distill) and self.loss.labels:
+            raise RecipeError("distill.labels: a re-ranker reads a query's own passages alone; leave it out")
         asked = self.loss.positive_weights if isinstance(self.loss, Binary) else "none"
         if isinstance(asked, tuple) and len(asked) != 1:
             raise RecipeError(f"a passage is right or wrong, so positive_weights are one number, not {len(asked)}")

@@ -125,7 +125,8 @@ class Retrieve(Task):
     @property
     def divisible(self) -> bool:  # type: ignore[override]
         """Whether a batch may be cut: not where a query's negatives are the passages of the whole batch."""
-        return self.passages == "frozen" or not isinstance(self.loss, Contrastive)
+        labels = isinstance(self.loss, Contrastive) or (isinstance(self.loss, Distill) and bool(self.loss.labels))
+        return self.passages == "frozen" or not labels
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the encoder, or the one of queries and that of passages; a learned temperature is a new parameter.
