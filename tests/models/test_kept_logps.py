@@ -1,7 +1,6 @@
 """Answers that a generator which stands still is asked for once."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,36 +19,40 @@ def test_what_is_kept_is_what_was_read_bit_for_bit_and_is_read_once(tmp_path: Pa
     network, _ = load_writer(str(tiny.tiny_llama(tmp_path / "llama")), dtype=torch.float32)
     asked: list[Row] = []
 
-    def read(rows: Sequence[Row]) -> list[Tensor]:
-        asked.extend(rows)
-        with torch.no_grad():
-            return logps_in_passes(network, rows, pass_tokens=1, apart=False)
+    def told(file: str, rows: list[Row]) -> list[Tensor]:
+        def read(places: Sequence[int]) -> list[Tensor]:
+            new = [rows[place] for place in places]
+            asked.extend(new)
+            with torch.no_grad():
+                return logps_in_passes(network, new, pass_tokens=1, apart=False)
 
-    first = KeptLogps(tmp_path / "kept.sqlite").of([ROWS[0], ROWS[1], ROWS[0]], read)
+        return KeptLogps(tmp_path / file).of(rows, read)
+
+    first = told("kept.sqlite", [ROWS[0], ROWS[1], ROWS[0]])
     assert asked == ROWS[:2]
-    again = KeptLogps(tmp_path / "kept.sqlite").of([ROWS[2], ROWS[1], ROWS[0]], read)
+    again = told("kept.sqlite", [ROWS[2], ROWS[1], ROWS[0]])
     assert asked == ROWS
-    whole = KeptLogps(tmp_path / "other.sqlite").of(ROWS, read)
+    whole = told("other.sqlite", ROWS)
     for ours, theirs in ((first[0], whole[0]), (first[2], whole[0]), (again[1], first[1]), (again[0], whole[2])):
-        assert torch.equal(ours, theirs)  # whatever stood beside it
+        assert torch.equal(ours, theirs)
 
 
 def test_what_was_not_read_to_the_end_is_not_kept(tmp_path: Path) -> None:
     kept = KeptLogps(tmp_path / "kept.sqlite")
 
-    def fails(rows: Sequence[Row]) -> list[Tensor]:
+    def fails(_: Sequence[int]) -> list[Tensor]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         kept.of(ROWS, fails)
-    seen: list[Row] = []
-    KeptLogps(tmp_path / "kept.sqlite").of(ROWS, partial(_read, seen))
-    assert seen == ROWS
+    seen: list[int] = []
 
+    def read(places: Sequence[int]) -> list[Tensor]:
+        seen.extend(places)
+        return [torch.zeros(len(ROWS[place][1])) for place in places]
 
-def _read(seen: list[Row], rows: Sequence[Row]) -> list[Tensor]:
-    seen.extend(rows)
-    return [torch.zeros(len(answer)) for _, answer in rows]
+    KeptLogps(tmp_path / "kept.sqlite").of(ROWS, read)
+    assert seen == [0, 1, 2]
 
 
 def test_a_file_is_named_by_weights_and_by_the_numbers_they_are_in(tmp_path: Path) -> None:

@@ -64,6 +64,34 @@ def collate_branches(rows: Sequence[Branches]) -> CompletionBatch:
     return CompletionBatch(segments, torch.tensor(places), *_targets(rows))
 
 
+def collate_kin(kin: Sequence[tuple[int, Sequence[tuple[Sequence[int], Sequence[int]]]]]) -> CompletionBatch:
+    """Return the batch of a causal model whose prompts begin alike in groups: what a group shares stands there once.
+
+    kin: of each group, how many first tokens its prompts share, at least one, and its prompts, each with its one
+    completion. Lengths are in the groups' order.
+    """
+    rows = [
+        (
+            group[0][0][:shared],
+            [[*prompt[shared:], *completion[:-1]] for prompt, completion in group],
+        )
+        for shared, group in kin
+    ]
+    segments, found = lay_out(rows)
+    places: list[int] = []
+    targets: list[int] = []
+    lengths: list[int] = []
+    start = 0
+    for (beginning, branches), (shared, group), behind in zip(rows, kin, found, strict=True):
+        for (prompt, completion), own in zip(group, behind, strict=True):
+            before = [start + shared - 1, *own]
+            places += before[len(prompt) - shared :]
+            targets += completion
+            lengths.append(len(completion))
+        start += len(beginning) + sum(map(len, branches))
+    return CompletionBatch(segments, torch.tensor(places), torch.tensor(targets), lengths)
+
+
 def collate_turns(rows: Sequence[tuple[Sequence[int], Sequence[range]]]) -> CompletionBatch:
     """Return the batch of a causal model whose rows have trained tokens in several places, one behind the other.
 

@@ -10,7 +10,7 @@ from burnish.losses import Loss
 from burnish.losses.adist import Adist
 from burnish.losses.anchor_kl import AnchorKl
 from burnish.losses.contrastive import Contrastive
-from burnish.models.answers_apart import logps_in_passes
+from burnish.models.answers_apart import Row, logps_in_passes
 from burnish.models.completions import is_apart
 from burnish.models.passages import Passages, fresh_scores
 from burnish.models.retrieved import Retrieved, Told, padded
@@ -85,6 +85,25 @@ def _signal(joint: Any, found: Sequence[Retrieved], pass_tokens: int) -> Tensor:
     kept = [one.signal for one in found if one.signal is not None]
     if len(kept) == len(found):
         return padded(kept)
-    rows = [row for one in found for row in one.scored]
-    logps = iter(logps_in_passes(joint.generator, rows, pass_tokens=pass_tokens, apart=is_apart(joint)))
+    logps = iter(answers_of(joint, [one.scored for one in found], pass_tokens=pass_tokens))
     return padded([torch.stack([next(logps) for _ in one.scored]) for one in found])
+
+
+def answers_of(
+    joint: Any, asked: Sequence[Sequence[Row]], places: Sequence[int] | None = None, *, pass_tokens: int
+) -> list[Tensor]:
+    """Return for each row (tokens of its answer,): ln of the probabilities that the generator gives them.
+
+    asked: of each question, its prompts with the answer; they begin alike, which is read once. places: the rows to
+    read, counted through all questions; None: all.
+    """
+    rows = [(question, row) for question, own in enumerate(asked) for row in own]
+    if places is not None:
+        rows = [rows[place] for place in places]
+    return logps_in_passes(
+        joint.generator,
+        [row for _, row in rows],
+        pass_tokens=pass_tokens,
+        apart=is_apart(joint),
+        families=[question for question, _ in rows],
+    )

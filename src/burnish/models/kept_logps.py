@@ -28,11 +28,12 @@ class KeptLogps:
         with self._file:
             self._file.execute("CREATE TABLE IF NOT EXISTS logps (row BLOB PRIMARY KEY, fp32 BLOB) WITHOUT ROWID")
 
-    def of(self, rows: Sequence[Row], read: Callable[[Sequence[Row]], Sequence[Tensor]]) -> list[Tensor]:
-        """Return for each row (tokens of its answer,), fp32, on the processor; `read` is asked for those not kept.
+    def of(self, rows: Sequence[Row], read: Callable[[Sequence[int]], Sequence[Tensor]]) -> list[Tensor]:
+        """Return for each row (tokens of its answer,), fp32, on the processor.
 
-        read: what it returns of a row may not depend on the rows beside it, or a run would change with what earlier
-        ones have kept.
+        read: is asked for the rows that are not kept, each once, by their places. In what company a row is read moves
+        its last digits, and so does what earlier runs have kept; a run that was killed meets what it had kept itself,
+        and goes on bit for bit.
         """
         keys = [_key(row) for row in rows]
         known: dict[bytes, bytes] = {}
@@ -40,7 +41,7 @@ class KeptLogps:
             found = self._file.execute("SELECT fp32 FROM logps WHERE row = ?", (key,)).fetchone()
             if found:
                 known[key] = found[0]
-        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in known}
+        new = {key: place for place, key in enumerate(keys) if key not in known}
         if new:
             fresh = [logps.detach().float().cpu().numpy().tobytes() for logps in read([*new.values()])]
             known |= zip(new, fresh, strict=True)

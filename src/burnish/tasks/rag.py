@@ -19,13 +19,13 @@ from burnish.losses.pdist import Pdist
 from burnish.methods import Method
 from burnish.metrics import Metric
 from burnish.models.answer_rows import answer_rows, messages, passage_spans
-from burnish.models.answers_apart import Row, logps_in_passes
+from burnish.models.answers_apart import Row
 from burnish.models.attention_mass import attention_masses, require_watchable
 from burnish.models.completions import is_apart
 from burnish.models.decode import answers_to
 from burnish.models.dropout import still
 from burnish.models.joint import GENERATOR, Halves, Joint, halves_in
-from burnish.models.joint_loss import passages_loss
+from burnish.models.joint_loss import answers_of, passages_loss
 from burnish.models.kept_logps import KeptLogps, answers_file
 from burnish.models.passages import Passages, passages_of
 from burnish.models.refresh import Refresh
@@ -278,10 +278,8 @@ class Rag(Task):
             if isinstance(self.loss, Adist):
                 masses = attention_masses(joint.generator, rows, [one.spans for one in found])
                 return [replace(one, signal=mass) for one, mass in zip(found, masses, strict=True)]
-            if self.trains == "retriever":  # each row alone, so that what is kept depends on nothing beside it
-                logps = kept().of(rows, lambda new: self._logps(joint, new, pass_tokens=1))
-            else:
-                logps = self._logps(joint, rows, pass_tokens=self.pass_tokens)
+            read = partial(answers_of, joint, [one.scored for one in found], pass_tokens=self.pass_tokens)
+            logps = kept().of(rows, read) if self.trains == "retriever" else read()
         each = iter(logps)
         return [replace(one, signal=torch.stack([next(each) for _ in one.scored])) for one in found]
 
@@ -322,15 +320,11 @@ class Rag(Task):
             total = total + compared
         shown = [one.shown for one in batch.found if one.shown]
         if shown:
-            logps = iter(self._logps(joint, [row for rows in shown for row in rows], pass_tokens=self.pass_tokens))
+            logps = iter(answers_of(joint, shown, pass_tokens=self.pass_tokens))
             own = torch.stack([torch.stack([-next(logps).mean() for _ in rows]).mean() for rows in shown]).sum()
             batch.told["nll"] = (own.item(), len(shown))
             total = total + self._own_weight * own
         return total
-
-    def _logps(self, joint: Any, rows: Sequence[Row], *, pass_tokens: int) -> list[Tensor]:
-        """Return ln of the probabilities of the answers' tokens."""
-        return logps_in_passes(joint.generator, rows, pass_tokens=pass_tokens, apart=is_apart(joint))
 
     def facts(self, items: Sequence[Retrieved], batches: Sequence[RagBatch]) -> Facts:
         """Return what the step's log tells: how many passages differ, the retriever's softmax, each part's mean."""
