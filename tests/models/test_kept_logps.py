@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import tiny
+from burnish.errors import RunError
 from burnish.models.answers_apart import Row, logps_in_passes
 from burnish.models.kept_logps import KeptLogps, answers_file
 from burnish.models.load import load_writer
@@ -53,6 +54,12 @@ def test_what_was_not_read_to_the_end_is_not_kept(tmp_path: Path) -> None:
 
     KeptLogps(tmp_path / "kept.sqlite").of(ROWS, read)
     assert seen == [0, 1, 2]
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "kept.sqlite").write_text("something else entirely, which is no such file " * 20)
+    with pytest.raises(RunError, match=r"kept\.sqlite: what the generator says of answers cannot be kept there"):
+        KeptLogps(tmp_path / "kept.sqlite")
 
 
 def test_a_file_is_named_by_weights_and_by_the_numbers_they_are_in(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 import hashlib
 import sqlite3
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from burnish.cache import cache_folder
+from burnish.errors import RunError
 from burnish.models.answers_apart import Row
 
 WAIT = 600  # seconds that one process waits while another writes
@@ -22,11 +24,16 @@ class KeptLogps:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file of one generator (`answers_file`), or begin it."""
+        """Open the file of one generator (`answers_file`), or begin it.
+
+        Raises:
+            RunError: it cannot be written, or is no such file.
+        """
+        self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = sqlite3.connect(path, timeout=WAIT)
-        with self._file:
-            self._file.execute("CREATE TABLE IF NOT EXISTS logps (row BLOB PRIMARY KEY, fp32 BLOB) WITHOUT ROWID")
+        with self._written() as file:
+            file.execute("CREATE TABLE IF NOT EXISTS logps (row BLOB PRIMARY KEY, fp32 BLOB) WITHOUT ROWID")
 
     def of(self, rows: Sequence[Row], read: Callable[[Sequence[int]], Sequence[Tensor]]) -> list[Tensor]:
         """Return for each row (tokens of its answer,), fp32, on the processor.
@@ -45,9 +52,25 @@ class KeptLogps:
         if new:
             fresh = [logps.detach().float().cpu().numpy().tobytes() for logps in read([*new.values()])]
             known |= zip(new, fresh, strict=True)
-            with self._file:
-                self._file.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", zip(new, fresh, strict=True))
+            with self._written() as file:
+                file.executemany("INSERT OR IGNORE INTO logps VALUES (?, ?)", zip(new, fresh, strict=True))
         return [torch.frombuffer(bytearray(known[key]), dtype=torch.float32) for key in keys]
+
+    @contextmanager
+    def _written(self) -> Iterator[sqlite3.Connection]:
+        """Yield the file; what is written in the block is kept as one, or not at all.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        try:
+            with self._file:
+                yield self._file
+        except sqlite3.Error as error:
+            raise RunError(
+                f"{self._path}: what the generator says of answers cannot be kept there ({error}); free the place, or "
+                "remove the file, and go on"
+            ) from error
 
 
 def answers_file(network: nn.Module) -> Path:
