@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 import tiny
-from burnish.errors import DataError
+from burnish.errors import DataError, ModelError
 from burnish.losses.adist import Adist
 from burnish.methods.full import Full
 from burnish.models.answer_rows import answer_rows, passage_spans
 from burnish.models.attention_mass import attention_masses
+from burnish.recipe import Recipe
 from burnish.records import Chunk, Question, dump_jsonl
+from burnish.steps.train import train
 from burnish.tasks import Built, Task
 from burnish.tasks.rag import Rag
 
@@ -184,3 +186,22 @@ def test_in_a_halfs_turn_the_other_is_not_read_for_it(place: Path, loss: str) ->
         assert all(bool(one.scored) == (half == "retriever" or loss == "rag_token") for one in found)
         task.total_loss(model, task.collate(found)).backward()
         assert {name.split(".")[0] for name in gradients(model)} == {half}
+
+
+def test_a_half_that_nothing_teaches_is_an_error(place: Path) -> None:
+    rows = [ROWS[0].model_copy(update={"id": "p1"}), ROWS[1].model_copy(update={"id": "p2"})]
+    (place / "train.jsonl").write_text(dump_jsonl(rows), encoding="utf-8")
+    (place / "two.jsonl").write_text(dump_jsonl(CHUNKS[:2]), encoding="utf-8")
+    task = {"kind": "rag", "passages": str(place / "two.jsonl"), "retriever": str(place / "bert"), "top_k": 2}
+    recipe = Recipe.model_validate(
+        {
+            "task": {**task, "query_tokens": 16, "passage_tokens": 16, "skip_source": True},  # which leaves one passage
+            "model": str(place / "llama"),
+            "method": "full",
+            "data": {"train": str(place / "train.jsonl")},
+            "training": {"epochs": 2, "evaluations": 0},
+        }
+    )
+    with pytest.raises(ModelError, match="the retriever was to be trained, and no step of 2 had a gradient for it"):
+        train(recipe, place / "run", say=lambda _: None, progress=lambda *_: None)
+    assert not (place / "run" / "model").exists()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from burnish.cache import cache_folder
-from burnish.errors import RunError
+from burnish.errors import ModelError, RunError
 from burnish.losses.contrastive import is_scale_alone
 from burnish.models.start import rounded
 from burnish.recipe import SIDES, Recipe, read_recipe, to_yaml
@@ -216,13 +216,22 @@ def _fitted(model: Any, course: Course, run: Run) -> Outcome:
 
     Raises:
         Pruned: who hears the dev scores raised it.
+        ModelError: a part of the model that was to move had no gradient in any step.
     """
+    trained = {name.split(".")[0] for name, weight in model.named_parameters() if weight.requires_grad}
     try:
-        return fit(model, course)
+        outcome = fit(model, course)
     except Pruned as reason:
         course.checkpoints.clear()
         write_json(run.folder / "manifest.json", {**run.manifest, "status": "pruned", "stopped_early": str(reason)})
         raise
+    for part in trained.intersection(course.task.parts if processes().is_main_process else ()):
+        if not any(line.get(f"grad_norm {part}") for line in run.lines("log.jsonl")):
+            raise ModelError(
+                f"the {part} was to be trained, and no step of {outcome.steps} had a gradient for it: nothing told "
+                "its choices apart. Look at `entropy` and the loss in log.jsonl"
+            )
+    return outcome
 
 
 def _save(run: Run, task: Any, model: Any, built: Built) -> None:
