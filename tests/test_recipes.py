@@ -79,6 +79,7 @@ TABLES: dict[str, str] = {  # by recipe: a table in the form that its comments s
     "generate": lines(*map(_chat, TEXTS)),
     "distill": lines(*map(_chat, TEXTS)),
     "few_shot": lines(*map(_chat, TEXTS)),
+    "fewshot": separated(",", ("text", "label"), *((text, f"kind{n % 2}") for n, text in enumerate(TEXTS))),
     "ground": lines(*map(_chat, TEXTS)),
     "rag": lines(*map(_question, TEXTS)),
     "summarize": lines(*({"source": [text, "and so"], "target": [text, "or so"], "paper_id": 1} for text in TEXTS)),

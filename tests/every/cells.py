@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import tiny
+from burnish.choice_rows import Choice
 from burnish.methods import Method
 from burnish.preference_rows import Preference
 from burnish.records import Completion, Document, Extraction, Labelled, Pair, Prompt, Question, Record, Scored, Span
@@ -103,6 +104,7 @@ RATES = {
     "head-[cr]*-bert": 5e-2,
     "head-extract-bert": 0.5,
     "head-extract-t5": 1.0,
+    "ia3-fewshot-t5": 0.6,
     "ia3-generate-t5": 0.6,
     "ia3-pretrain-bert": 5e-2,
     "ia3-rag-t5": 0.6,
@@ -126,20 +128,23 @@ MORE_STEPS = {
     "head-extract-t5": 250,
     "head-reward-*": 80,
     "head-[cr]*": 36,
+    "ia3-fewshot-*": 60,
     "ia3-reward-t5": 160,
     "ia3-[gp]*": 60,
     "ia3-rag-*": 60,
     "lora-pretrain-*": 40,
+    "prefix-fewshot-*": 80,
     "prefix-rag-*": 60,
     "prefix-reward-t5": 160,
     "prefix-[er]*-t5": 40,
     "prefix-[gp]*": 300,
     "prefix-[cr]*-bert": 40,
     "prompt-*-bert": 56,
+    "prompt-fewshot-*": 80,
     "prompt-[gp]*": 400,
 }
-# Which cells learn, and in more steps than a test has time for (prompt-rag-t5: .065 after 500).
-LEARNS_SLOWLY = ("*-reinforce-t5", "p*-reinforce-llama", "prompt-rag-t5")
+# Which cells learn, and in more steps than a test has time for (prompt-rag-t5: .065 after 500, prompt-fewshot-t5: .086 after 300).
+LEARNS_SLOWLY = ("*-reinforce-t5", "p*-reinforce-llama", "prompt-fewshot-t5", "prompt-rag-t5")
 # Which cells are refused, and what is said.
 _NO_BIAS = r"method bitfit trains bias terms, and \w+ has no biases\. Use lora or full"
 _NO_HEAD = r"method head trains a new or separate output layer, and \w+ has none here .* Use lora or full"
@@ -147,6 +152,7 @@ _NO_PLACE = r"method prompt puts soft tokens before the text of .*, and \w+ is n
 _LOST_END = r"method prompt: \w+ looks for the end of the text in its token ids, which soft tokens take away\. Use lora"
 REFUSED = {
     "*-extract-llama": r"LlamaForQuestionAnswering finds none of its base there; use an encoder or an encoder-decoder",
+    "*-fewshot-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
     "*-generate-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
     "*-late-t5": r"a text encoder is needed, and this is an encoder-decoder \(t5\)",
     "*-prefer-bert": r"this is an encoder \(bert\), which sees what stands behind each place; use a decoder or",
@@ -157,6 +163,7 @@ REFUSED = {
     "adapters-retrieve-*": r"method adapters: Encoder is saved for other libraries, which know no such layers",
     "bitfit-*-llama": _NO_BIAS,
     "bitfit-*-t5": _NO_BIAS,
+    "head-fewshot-*": _NO_HEAD,
     "head-generate-*": _NO_HEAD,
     "head-prefer-*": _NO_HEAD,
     "head-pretrain-*": _NO_HEAD,
@@ -297,6 +304,7 @@ def rows_of(record: type[Record]) -> list[Any]:
         Document: _documents,
         Extraction: _extractions,
         Labelled: _labelled,
+        Choice: _choices,
         Preference: _preferences,
         Prompt: _prompts,
         Question: _questions,
@@ -335,6 +343,11 @@ def _prompts() -> Iterator[Prompt]:
 def _questions() -> Iterator[Question]:
     for text in TEXTS:
         yield Question(id=text, question=f"{text} ?", answers=("yes" if has_animal(text) else "no",))
+
+
+def _choices() -> Iterator[Choice]:
+    for text in TEXTS:
+        yield Choice(id=text, prompt=f"{text} ?", choices=("yes", "no"), answer="yes" if has_animal(text) else "no")
 
 
 def _preferences() -> Iterator[Preference]:
