@@ -143,7 +143,8 @@ MORE_STEPS = {
     "prompt-fewshot-*": 80,
     "prompt-[gp]*": 400,
 }
-# Which cells learn, and in more steps than a test has time for (prompt-rag-t5: .065 after 500, prompt-fewshot-t5: .086 after 300).
+# Which cells learn, and in more steps than a test has time for (prompt-rag-t5: .065 after 500, prompt-fewshot-t5: .086
+# after 300).
 LEARNS_SLOWLY = ("*-reinforce-t5", "p*-reinforce-llama", "prompt-fewshot-t5", "prompt-rag-t5")
 # Which cells are refused, and what is said.
 _NO_BIAS = r"method bitfit trains bias terms, and \w+ has no biases\. Use lora or full"
