@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AutoPeftModelForCausalLM
 from pydantic import ValidationError
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
@@ -241,8 +242,10 @@ def test_both_halves_load_where_they_come_from_and_the_whole_is_read_back(place:
     with torch.inference_mode():
         answers = task.predictions(model, built, ROWS, **asked)
         assert task.predictions(again.model, again, ROWS, **asked) == answers
-    assert (folder / "generator" / "adapter_config.json").is_file()
-    assert found
+    upstream = AutoPeftModelForCausalLM.from_pretrained(folder / "generator").eval()
+    ids = torch.tensor([found[0].scored[0][0]])
+    with torch.no_grad():
+        torch.testing.assert_close(upstream(input_ids=ids).logits, model.generator(input_ids=ids).logits)
 
 
 def test_full_weights_are_saved_for_transformers(place: Path, tmp_path: Path) -> None:
