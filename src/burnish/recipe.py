@@ -180,6 +180,7 @@ class Recipe(Spec):
     task: Task
     model: str
     method: Method = Field(default_factory=lambda: _method("full"))
+    start: str | None = None  # a folder with an adapter of the method, whose weights training begins with
     data: Files
     training: Training = Training()
     seed: int = 0

@@ -96,11 +96,36 @@ class Form(Generic[Own]):
         """
         folder = Path(folder)
         settings = self._read_settings(folder / self.config)
+        weights = self._read_weights(folder)
+        self.inject(network, settings)
+        self._copy(weights, network, settings, folder)
+
+    def begin(self, network: nn.Module, folder: str | Path) -> None:
+        """Give the addition that a network has the numbers of a saved one.
+
+        Raises:
+            ModelError: the folder has none, it cannot be read, or it does not fit.
+        """
+        settings = self._read_settings(Path(folder) / self.config)
+        self._copy(self._read_weights(Path(folder)), network, settings, Path(folder))
+
+    def _read_weights(self, folder: Path) -> dict[str, Tensor]:
+        """Return the saved weights.
+
+        Raises:
+            ModelError: they cannot be read.
+        """
         try:
-            weights = load_file(folder / self.weights)
+            return load_file(folder / self.weights)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{folder / self.weights}: these {self.what}' weights cannot be read: {error}") from error
-        self.inject(network, settings)
+
+    def _copy(self, weights: dict[str, Tensor], network: nn.Module, settings: Own, folder: Path) -> None:
+        """Copy saved weights into a network that has an addition of this kind.
+
+        Raises:
+            ModelError: they do not fit.
+        """
         own = self._own_state(network, settings.fresh)
         wrong = [
             *(f"{name} is missing from the file" for name in own if name not in weights),
@@ -119,6 +144,10 @@ class Form(Generic[Own]):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(weights[name])
+
+    def is_on(self, network: nn.Module) -> bool:
+        """Tell whether a network has an addition of this kind."""
+        return vars(network).get(_PLACE, (None, None))[0] is self
 
     def _owns(self, name: str, fresh: tuple[str, ...]) -> bool:
         """Tell whether a parameter belongs to the addition or to the new parts."""

@@ -4,8 +4,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from burnish.additions.form import Form
 from burnish.errors import ModelError
@@ -31,6 +32,42 @@ def base_of(folder: Path) -> str | None:
                 raise ModelError(f"{folder / file}: {key!r} must name the base model")
             return origin if Path(origin).is_dir() else embedded.name_of(origin) or origin
     return None
+
+
+def begin_from(model: Any, folder: Path) -> None:
+    """Give the adapter that a method has just put on a model the numbers of a saved one, of the same kind and size.
+
+    Raises:
+        ModelError: the folder holds none, the model has none, or the two do not fit.
+    """
+    if base_of(folder) is None:
+        raise ModelError(f"{folder}: this holds no adapter to start from; a whole model goes into `model`")
+    form = next((form for form in OURS if form.is_on(model)), None)
+    if form:
+        form.begin(model, folder)
+        return
+    if not isinstance(model, PeftModel) or not (folder / PEFT).is_file():
+        kind = "an adapter of another method" if isinstance(model, PeftModel) else "no adapter of its own"
+        raise ModelError(f"start: {folder}: the method of this recipe makes {kind}, so it cannot begin with this one")
+    require_weights(folder, "adapter_model")
+    ours = str(getattr(model.peft_config["default"].peft_type, "value", ""))
+    theirs = read_settings(folder / PEFT).get("peft_type")
+    if ours != theirs:
+        raise ModelError(f"start: {folder}: this is an adapter of {theirs}, and the method of this recipe makes {ours}")
+    weights = load_file(folder / "adapter_model.safetensors")
+    own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    wrong = [
+        *(f"{name} is missing from the file" for name in own if name not in weights),
+        *(f"{name} has no place in the model" for name in weights if name not in own),
+        *(
+            f"{name} is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the model"
+            for name, value in own.items()
+            if name in weights and weights[name].shape != value.shape
+        ),
+    ]
+    if wrong:
+        raise ModelError(f"start: {folder}: this adapter does not fit: {'; '.join(wrong[:3])}{' …' * (len(wrong) > 3)}")
+    set_peft_model_state_dict(model, weights)
 
 
 def put_on(base: Any, folder: Path, *, name: str = "default") -> Any:

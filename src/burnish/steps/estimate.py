@@ -10,7 +10,7 @@ import torch
 
 from burnish.models.precision import allow_faster_fp32, chosen_dtype
 from burnish.recipe import Recipe
-from burnish.steps.items import Items, encoded_sets, mixture_lines
+from burnish.steps.items import Items, adapted, encoded_sets, mixture_lines
 from burnish.train.batches import Plan, token_counts
 from burnish.train.check import require_trainable
 from burnish.train.fused import fuse
@@ -27,7 +27,7 @@ def estimate(
     """
     task, training = recipe.task, recipe.training
     built = task.build(recipe.model)
-    model = task.adapted_by(recipe.method).apply(built.model, fresh=built.fresh)
+    model = adapted(recipe, built)
     trainable, parameters = require_trainable(model, recipe.method)
     found, counts, notes = encoded_sets(recipe, rows, sizes, built)
     beside = task.encode(rehearsed, built).items if rehearsed else ()

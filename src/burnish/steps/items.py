@@ -3,9 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import NamedTuple
 
+from torch import nn
+
 from burnish.errors import DataError
+from burnish.models.adapted import begin_from
 from burnish.recipe import Recipe
 from burnish.records import Record
 from burnish.tasks import Built, Item
@@ -21,6 +25,18 @@ class Items(NamedTuple):
     share: float
     notes: Mapping[str, int]  # rows that were cut short or left out, by reason
     sets: Sets | None = None  # that the other items are of, where there are several
+
+
+def adapted(recipe: Recipe, built: Built) -> nn.Module:
+    """Return the model as the recipe's method leaves it, with the weights of the adapter that it starts with, if any.
+
+    Raises:
+        ModelError: the method does not fit the model, or the start the method.
+    """
+    model = recipe.task.adapted_by(recipe.method).apply(built.model, fresh=built.fresh)
+    if recipe.start:
+        begin_from(model, Path(recipe.start))
+    return model
 
 
 def training_items(

@@ -20,7 +20,7 @@ from burnish.run import Run, locked, new_folder, write_json
 from burnish.sequences import Joined
 from burnish.steps.evaluate import of_model, write_evaluation
 from burnish.steps.general import general, require_general
-from burnish.steps.items import training_items
+from burnish.steps.items import adapted, training_items
 from burnish.tasks import Built
 from burnish.text import fingerprint
 from burnish.train.check import require_trainable
@@ -132,7 +132,7 @@ def _train(
     progress("loading the model", 0, 1)
     torch.manual_seed(recipe.seed)  # what a method adds to the model is drawn from it
     built = task.build(recipe.model, seed=recipe.seed)
-    model = method.apply(built.model, fresh=built.fresh)
+    model = adapted(recipe, built)
     trainable, parameters = require_trainable(model, method)
     items = training_items(recipe, rows.train, rows.rehearsed, built, say=say, sizes=rows.sizes)
     if rows.general:
