@@ -136,6 +136,18 @@ def _advice_lines(advice: Sequence[str]) -> list[str]:
     return ["What may help:", *(f"  {line}" for line in advice)] if advice else []
 
 
+def meta_table(found: Mapping[str, Any]) -> Table:
+    """Return how held-out tasks are ranked without a row of theirs: by the model as it is, and with the start."""
+    table = Table(title=Text("tasks held out, no row of theirs seen"), title_justify="left")
+    for heading in ("task", "rows", "metric", "as it is", "with the start", "gain"):
+        table.add_column(heading)
+    for name, tried in found["held_out"].items():
+        for metric, score in tried["after"].items():
+            cells = (_bounded(tried["before"][metric]), _bounded(score), gap_text(tried["gain"][metric]))
+            table.add_row(*map(Text, (name, str(tried["rows"]), metric, *cells)))
+    return table
+
+
 def methods_table(found: Mapping[str, Any]) -> Table:
     """Return a comparison of methods as a table."""
     table = Table(title=Text(f"{found['task']}, {found['model']}"), title_justify="left")

@@ -1,12 +1,18 @@
-"""What must hold before the first step."""
+"""What must hold before the first step, and at every one."""
+
+import math
+from collections.abc import Sequence
 
 from torch import nn
 
-from burnish.errors import ModelError
+from burnish.errors import DivergedError, ModelError
 from burnish.methods import Method
 from burnish.methods.full import Full
 from burnish.models.dropout import dropout_layers, dropout_numbers
 from burnish.models.towers import Towers
+from burnish.tasks import Item
+
+SHOWN_IDS = 8
 
 
 def require_trainable(model: nn.Module, method: Method) -> tuple[int, int]:
@@ -63,3 +69,18 @@ def set_dropout(model: nn.Module, share: float) -> None:
         layer.p = share
     for module, name, _ in plain:
         setattr(module, name, share)
+
+
+def require_finite(step: int, loss: float, norm: float, suspects: Sequence[Item], *, rate: float) -> None:
+    """Check that a step, counted from 0, can be made; suspects: items among which the cause is.
+
+    Raises:
+        DivergedError: the loss or the gradient is not finite.
+    """
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    ids = ", ".join(item.id for item in suspects[:SHOWN_IDS])
+    raise DivergedError(
+        f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
+        f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {rate:g})"
+    )

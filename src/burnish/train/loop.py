@@ -21,7 +21,7 @@ from burnish.methods import Method
 from burnish.models.precision import allow_faster_fp32
 from burnish.tasks import Item, Sampler, Task
 from burnish.train.batches import Plan, evaluation_steps, token_counts
-from burnish.train.check import set_dropout
+from burnish.train.check import require_finite, set_dropout
 from burnish.train.checkpoint import Checkpoints, State
 from burnish.train.fused import fuse
 from burnish.train.mixing import Sets
@@ -32,7 +32,6 @@ from burnish.train.signals import StopRequest, watched_signals
 from burnish.train.weights import Weights
 
 Log = Callable[[str, Mapping[str, object]], None]  # the file's name, the line
-SHOWN_IDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ class Course:
     rehearsed: int = 0  # of the items, the last ones, are mixed into the others
     share: float = 0.0  # of each step's rows, for these
     sets: Sets | None = None  # that the other items are of, where there are several
+    build: Callable[..., torch.optim.Optimizer] = build_optimizer
     sampler: Sampler | None = None  # makes a step's items from its rows, where the task does not find them ready
 
 
@@ -93,7 +93,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     if training.dropout is not None:
         set_dropout(model, training.dropout)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
-    optimizer = build_optimizer(weights.names, weights.masters, training, course.method, fresh=course.fresh)
+    optimizer = course.build(weights.names, weights.masters, training, course.method, fresh=course.fresh)
     weights.kept, weights.parts = course.task.begin(model), course.task.parts
     tokens = token_counts(course.items)
     plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share, course.sets)
@@ -146,7 +146,7 @@ def _step(
     for _ in range(task.updates_a_step):
         loss, norm, bad = _gradient(model, course, batches, units, weights, accelerator)
         suspects = [items[place] for number in bad for place in groups[number]] or items
-        _require_finite(course, step, loss, norm, suspects)
+        require_finite(step, loss, norm, suspects, rate=training.learning_rate or course.method.learning_rate)
         optimizer.step()
         weights.publish()
         weights.clear()
@@ -176,22 +176,6 @@ def _gradient(
     weights.pull(course.training.l2_start)
     bad = [number for number, part in enumerate(parts) if not math.isfinite(part)]
     return summed(accelerator, math.fsum(parts)), weights.clip(course.training.clip), bad
-
-
-def _require_finite(course: Course, step: int, loss: float, norm: float, suspects: Sequence[Item]) -> None:
-    """Check that the step can be made.
-
-    Raises:
-        DivergedError: the loss or the gradient is not finite.
-    """
-    if math.isfinite(loss) and math.isfinite(norm):
-        return
-    ids = ", ".join(item.id for item in suspects[:SHOWN_IDS])
-    rate = course.training.learning_rate or course.method.learning_rate
-    raise DivergedError(
-        f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}; no step was made. "
-        f"Rows of the batch: {ids}. Look at them, or lower training.learning_rate (now {rate:g})"
-    )
 
 
 def _evaluate(
