@@ -1,5 +1,6 @@
 """What the benchmarks share: the real data sets, a place for results, and the tables in docs/benchmarks.md."""
 
+import argparse
 import json
 import os
 import sys
@@ -90,3 +91,16 @@ def write_table(name: str, title: str, headings: Sequence[str], lines: Sequence[
     else:
         text = f"{text.rstrip()}\n\n{block}\n"
     write_text(PAGE, text)
+
+
+def names(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Return the names that are asked for, in the order in which they are known; all, where none are.
+
+    Raises:
+        ArgumentTypeError: one is not known.
+    """
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    for name in asked:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"there is no {name!r}; there are {', '.join(known)}")
+    return [name for name in known if name in asked or not asked]

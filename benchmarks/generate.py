@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import write_table
+from common import names, write_table
 from generate_data import DATA, TEST, TRAIN, Data, decision, reason
 from generate_kept import COMPARED, Kept
 from generate_rows import ROWS, Made
@@ -116,19 +116,6 @@ def words_of(row: Mapping[str, Any]) -> str:
         f"{text} Its reward a sampled text went from {first:.3f} in the first third of {len(reward)} steps to "
         f"{last:.3f} in the last, with a KL to the SFT model of at most {max(kl):.3f} nats a token."
     )
-
-
-def names(text: str, known: Mapping[str, Any]) -> list[str]:
-    """Return the names that are asked for, in the order in which they are known; all, where none are.
-
-    Raises:
-        ArgumentTypeError: one is not known.
-    """
-    asked = [name.strip() for name in text.split(",") if name.strip()]
-    for name in asked:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"there is no {name!r}; there are {', '.join(known)}")
-    return [name for name in known if name in asked or not asked]
 
 
 def main() -> None:

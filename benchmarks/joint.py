@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import RESULTS, write_table
+from common import RESULTS, names, write_table
 from joint_kept import ANSWER, COMPARED, RETRIEVAL, SEED, Kept
 from joint_rows import FULL, GENERATOR, LORA, PROMPT, RETRIEVER, ROWS, TOKENS, Data, Made, trained
 from retrieval_corpora import CORPORA, Fold
@@ -154,24 +154,11 @@ def memory(data: Data) -> list[dict[str, Any]]:
     return rows
 
 
-def names(text: str) -> list[str]:
-    """Return the rows that are asked for, in the order in which they are known.
-
-    Raises:
-        ArgumentTypeError: one is not known.
-    """
-    asked = [name.strip() for name in text.split(",") if name.strip()]
-    for name in asked:
-        if name not in ROWS:
-            raise argparse.ArgumentTypeError(f"there is no {name!r}; there are {', '.join(ROWS)}")
-    return [name for name in ROWS if name in asked or not asked]
-
-
 def main() -> None:
     """Run the rows that are asked for, and write each as it is done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few questions and steps: a check that it runs")
-    parser.add_argument("--rows", type=names, default=[*ROWS], help=", ".join(ROWS))
+    parser.add_argument("--rows", type=lambda text: names(text, ROWS), default=[*ROWS], help=", ".join(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 1 2; one for --quick")
     parser.add_argument("--work", type=Path, help="keep trainings here, and go on with what is finished")
     parser.add_argument("--dev", action="store_true", help="score the dev questions' passages, and write nothing")

@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from common import write_table
+from common import names, write_table
 from retrieval_corpora import CORPORA, Corpus, Fold, Side
 from retrieval_kept import MAIN, VERSUS, Kept
 from retrieval_rows import ROWS, TEACHERS, Made
@@ -128,19 +128,6 @@ def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
         "Peak memory is that of the training."
     )
     write_table("retrieval", "Retrieval, MiniLM", HEADINGS, [table_line(row) for row in rows], note)
-
-
-def names(text: str, known: Mapping[str, Any]) -> list[str]:
-    """Return the names that are asked for, in the order in which they are known; all, where none are.
-
-    Raises:
-        ArgumentTypeError: one is not known.
-    """
-    asked = [name.strip() for name in text.split(",") if name.strip()]
-    for name in asked:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"there is no {name!r}; there are {', '.join(known)}")
-    return [name for name in known if name in asked or not asked]
 
 
 def main() -> None:

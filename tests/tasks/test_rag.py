@@ -13,32 +13,22 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-import tiny
 from burnish.errors import DataError
 from burnish.methods import Method
 from burnish.methods.full import Full
 from burnish.methods.lora import Lora
 from burnish.models.render import render
-from burnish.records import Chunk, Completion, Question, dump_jsonl
+from burnish.records import Completion, dump_jsonl
 from burnish.tasks import Built, Task
 from burnish.tasks.rag import Rag, Retrieved
-
-WORDS = ("cat", "dog", "bird", "fish", "red", "green", "blue", "one", "two", "three", "four", "five")
-CHUNKS = [Chunk(id=f"p{number}", text=f"the {word} is {WORDS[-number]}") for number, word in enumerate(WORDS, start=1)]
-ROWS = [
-    Question(id=f"q{number}", question=f"the {word}", answers=(f"{word} {WORDS[-number]}",), gold=(f"p{number}",))
-    for number, word in enumerate(WORDS, start=1)
-]
+from rag_data import CHUNKS, ROWS, write_halves
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with both halves, passages and a cache of its own."""
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
-    tiny.tiny_bert(tmp_path / "bert")
-    tiny.tiny_llama(tmp_path / "llama")
-    (tmp_path / "passages.jsonl").write_text(dump_jsonl(CHUNKS), encoding="utf-8")
-    return tmp_path
+    return write_halves(tmp_path)
 
 
 def task_of(place: Path, **settings: Any) -> Rag:

@@ -9,34 +9,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-import tiny
 from burnish.errors import DataError, ModelError
 from burnish.losses.adist import Adist
 from burnish.methods.full import Full
 from burnish.models.answer_rows import answer_rows, passage_spans
 from burnish.models.attention_mass import attention_masses
 from burnish.recipe import Recipe
-from burnish.records import Chunk, Question, dump_jsonl
+from burnish.records import Question, dump_jsonl
 from burnish.steps.train import train
 from burnish.tasks import Built, Task
 from burnish.tasks.rag import Rag
+from rag_data import CHUNKS, write_halves
+from rag_data import ROWS as ALL
 
-WORDS = ("cat", "dog", "bird", "fish", "red", "green", "blue", "one", "two", "three", "four", "five")
-CHUNKS = [Chunk(id=f"p{number}", text=f"the {word} is {WORDS[-number]}") for number, word in enumerate(WORDS, start=1)]
-ROWS = [
-    Question(id=f"q{number}", question=f"the {word}", answers=(f"{word} {WORDS[-number]}",), gold=(f"p{number}",))
-    for number, word in enumerate(WORDS[:4], start=1)
-]
+ROWS = ALL[:4]
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with both halves, passages and a cache of its own."""
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
-    tiny.tiny_bert(tmp_path / "bert")
-    tiny.tiny_llama(tmp_path / "llama")
-    (tmp_path / "passages.jsonl").write_text(dump_jsonl(CHUNKS), encoding="utf-8")
-    return tmp_path
+    return write_halves(tmp_path)
 
 
 def begun(place: Path, rows: list[Question] = ROWS, **settings: Any) -> tuple[Any, Built, Any, Any]:

@@ -9,33 +9,18 @@ from pydantic import ValidationError
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-import tiny
 from burnish.losses.pdist import Pdist
 from burnish.methods.full import Full
-from burnish.models.encode import Encoder
-from burnish.models.towers import Towers
-from burnish.records import Chunk, Question, dump_jsonl
 from burnish.tasks import Built, Task
 from burnish.tasks.rag import Rag
-
-WORDS = ("cat", "dog", "bird", "fish", "red", "green", "blue", "one", "two", "three", "four", "five")
-CHUNKS = [Chunk(id=f"p{number}", text=f"the {word} is {WORDS[-number]}") for number, word in enumerate(WORDS, start=1)]
-ROWS = [
-    Question(id=f"q{number}", question=f"the {word}", answers=(f"{word} {WORDS[-number]}",), gold=(f"p{number}",))
-    for number, word in enumerate(WORDS, start=1)
-]
+from rag_data import CHUNKS, ROWS, write_halves
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with both halves, passages and a cache of its own."""
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
-    one = Encoder.load(str(tiny.tiny_bert(tmp_path / "bert")), dtype=torch.float32)
-    two = Towers.beginning_as(one)
-    two.save(tmp_path / "towers")
-    tiny.tiny_llama(tmp_path / "llama")
-    (tmp_path / "passages.jsonl").write_text(dump_jsonl(CHUNKS), encoding="utf-8")
-    return tmp_path
+    return write_halves(tmp_path)
 
 
 def begun(place: Path, retriever: str, **settings: Any) -> tuple[Rag, Built, Any, Any]:
