@@ -12,7 +12,7 @@ import typer
 
 from burnish.cli_distill import distill
 from burnish.cli_faithful import calibrate, faithful
-from burnish.cli_meta import meta
+from burnish.cli_fewshot import fewshot, meta
 from burnish.cli_mine import mine
 from burnish.cli_rows import crops, ground, preferences, synthesize
 from burnish.errors import BurnishError
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _command in (mine, ground, preferences, distill, synthesize, crops, faithful, calibrate, meta):
+for _command in (mine, ground, preferences, distill, synthesize, crops, faithful, calibrate, fewshot, meta):
     app.command()(_command)
 
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]

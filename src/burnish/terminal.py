@@ -136,6 +136,22 @@ def _advice_lines(advice: Sequence[str]) -> list[str]:
     return ["What may help:", *(f"  {line}" for line in advice)] if advice else []
 
 
+def fewshot_table(found: Mapping[str, Any]) -> Table:
+    """Return a few-shot comparison as a table."""
+    title = f"{found['model']}: {found['test']} test rows, accuracy over draws and templates"
+    table = Table(title=Text(title), title_justify="left")
+    headings = ("method", "start", "rows", "accuracy", "median", "worst … best", "to no start", "to in context", "KB")
+    for heading in headings:
+        table.add_column(heading)
+    for row in found["rows"]:
+        spread = f"{row['worst']:.3f} … {row['best']:.3f}"
+        gains = [gap_text(row["gain"][name]) if name in row["gain"] else "" for name in ("no start", "in context")]
+        size = f"{row['kilobytes']:,.0f}" if row["kilobytes"] else ""
+        cells = (row["method"], row["start"], str(row["shots"]), _bounded(row), f"{row['median']:.3f}", spread)
+        table.add_row(*map(Text, (*cells, *gains, size)))
+    return table
+
+
 def meta_table(found: Mapping[str, Any]) -> Table:
     """Return how held-out tasks are ranked without a row of theirs: by the model as it is, and with the start."""
     table = Table(title=Text("tasks held out, no row of theirs seen"), title_justify="left")
