@@ -124,3 +124,30 @@ def test_what_is_no_comparison_is_refused(place: Path) -> None:
     for more, words in (({"task": "generate"}, "not generate"), ({"shots": [0]}, "at least one row is drawn")):
         with pytest.raises(RecipeError, match=words):
             recipe_of(place, **more)
+
+
+def test_of_several_starts_the_nearest_is_the_one_that_explains_the_rows(place: Path, tmp_path: Path) -> None:
+    other = place / "other"
+    if not other.is_dir():
+        rows = [
+            Labelled(id=text, text=text, label={"red": "blue", "blue": "red"}[label])
+            for label, texts in TEXTS.items()
+            for text in texts
+        ]
+        (place / "other.jsonl").write_text(dump_jsonl(rows), encoding="utf-8")
+        asked = {
+            "task": {"kind": "fewshot", "templates": [{"ask": "{text} ?"}], "metrics": ["accuracy"]},
+            "model": str(place / "llama"),
+            "method": {"kind": "ia3", "learning_rate": 0.1},
+            "data": {"train": str(place / "other.jsonl")},
+            "training": {"epochs": 20, "batch": 8, "precision": "fp32", "evaluations": 0},
+        }
+        train(Recipe.model_validate(asked), other, say=quiet, progress=quiet)
+    starts = {"wrong": str(other / "model"), "known": str(place / "start" / "model")}
+    recipe = recipe_of(place, shots=[4], seeds=2, starts=starts, in_context=False, head=False)
+    found = fewshot(recipe, tmp_path / "few", say=quiet, progress=quiet)
+    rows = {row["start"]: row for row in found["rows"]}
+    assert [*rows] == ["none", "wrong", "known", "nearest"]
+    assert rows["nearest"]["value"] == rows["known"]["value"]
+    for seed in range(2):
+        assert read_json(tmp_path / "few" / "draws" / f"ia3-nearest-4-{seed}.json")["chosen"] == "known"

@@ -1,16 +1,19 @@
 """Fewshot: a few rows drawn several times, and what each way to learn from them reaches on rows held out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
+
+import torch
 
 from burnish.choice_rows import Choice
 from burnish.errors import RunError
 from burnish.evaluation.compare import compare
 from burnish.evaluation.score import Scores, interval
 from burnish.methods import Method
+from burnish.models.adapted import begin_from
 from burnish.models.precision import device_words
 from burnish.prepare.draw import drawn
 from burnish.prepare.synthesize import sample
@@ -23,12 +26,12 @@ from burnish.steps.train import Say, trained
 from burnish.tables import read_rows
 from burnish.tasks import Built, Task
 from burnish.tasks.classify import Classify
-from burnish.tasks.fewshot import Fewshot
+from burnish.tasks.fewshot import Fewshot, FewshotItem
 from burnish.train.batches import step_count
 from burnish.train.settings import Training
 
 KILO, BYTES = 1000, 4  # of a weight in fp32
-ZERO, SHOWN, HEAD, NONE = "zero-shot", "in context", "head", "none"
+ZERO, SHOWN, HEAD, NONE, NEAREST = "zero-shot", "in context", "head", "none", "nearest"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def _systems(pool: Pool) -> Iterator[System]:
             yield System(SHOWN, NONE, shots)
         if recipe.head and pool.task.templates:
             yield System(HEAD, NONE, shots)
-        for start in (NONE, *recipe.starts):
+        nearest = [NEAREST] if len(recipe.starts) > 1 else []
+        for start in (NONE, *recipe.starts, *nearest):
             yield System(recipe.method.kind, start, shots)
 
 
@@ -99,17 +103,51 @@ def _measured(pool: Pool, system: System) -> dict[str, Any]:
     seeds = range(1 if system.method == ZERO else pool.recipe.seeds)
     each = []
     for seed in seeds:
-        name = f"{system.method}-{system.start}-{system.shots}-{seed}".replace(" ", "-")
-        path = pool.folder / "draws" / f"{name}.json"
+        path = _place(pool, system, seed)
         if not path.is_file():
             rows = drawn(pool.rows, system.shots, seed=pool.recipe.seed + seed) if system.shots else []
-            write_json(path, _draw(pool, system, rows, pool.folder / "runs" / name, pool.recipe.seed + seed))
+            if system.start == NEAREST:
+                chosen = _nearest(pool, rows)
+                write_json(path, {**read_json(_place(pool, replace(system, start=chosen), seed)), "chosen": chosen})
+            else:
+                write_json(path, _draw(pool, system, rows, pool.folder / "runs" / path.stem, pool.recipe.seed + seed))
         each.append(read_json(path))
     return {
         "right": [right for one in each for right in one["right"]],
         "seconds": fmean(one["seconds"] for one in each),
         "kilobytes": max(one["kilobytes"] for one in each),
     }
+
+
+def _place(pool: Pool, system: System, seed: int) -> Path:
+    """Return the file of what a system makes of one draw."""
+    name = f"{system.method}-{system.start}-{system.shots}-{seed}".replace(" ", "-")
+    return pool.folder / "draws" / f"{name}.json"
+
+
+def _nearest(pool: Pool, rows: Sequence[Any]) -> str:
+    """Return the start by which the loss of these rows is lowest before a step is made, over all templates.
+
+    SPoT (Vu et al. 2022, arXiv 2110.07904) chooses by what a task's own training makes of the method's weights; the
+    loss needs no training, and holds for any method.
+    """
+    task, losses = pool.task, {}
+    for name, folder in pool.recipe.starts.items():
+        built = task.build(pool.recipe.model)
+        model = pool.recipe.method.apply(built.model).eval()
+        begin_from(model, Path(folder))
+        items = task.encode(rows, built).items
+        with torch.no_grad():
+            losses[name] = sum(
+                task.total_loss(model, task.collate([_by_template(item, number)])).item()
+                for item in items
+                for number in range(len(item.prompts))
+            )
+    return min(losses, key=lambda name: losses[name])
+
+
+def _by_template(item: FewshotItem, number: int) -> FewshotItem:
+    return replace(item, prompts=item.prompts[number : number + 1], choices=item.choices[number : number + 1])
 
 
 def _draw(pool: Pool, system: System, rows: Sequence[Any], place: Path, seed: int) -> dict[str, Any]:

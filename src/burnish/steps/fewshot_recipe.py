@@ -15,8 +15,10 @@ class FewShots(Spec):
 
     shots: how many rows are drawn, over all labels alike. seeds: how often, for each number. task: of the kind
     `fewshot`; a training learns by all of its templates, and is scored by each. starts: adapters of the method, by a
-    name, that it begins with; without one it begins as it is. steps: of each training, of `batch` rows at most.
-    in_context: also show the rows in the prompt; head: also train a new head alone, where rows are labelled texts.
+    name, that it begins with; without one it begins as it is. Of several, `nearest` is the one by which the drawn rows
+    have the lowest loss before a step is made, found without another training. steps: of each training, of `batch` rows
+    at most. in_context: also show the rows in the prompt; head: also train a new head alone, where rows are labelled
+    texts.
     """
 
     train: str
