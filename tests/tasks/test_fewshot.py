@@ -14,6 +14,7 @@ from burnish.choice_rows import Choice
 from burnish.errors import DataError
 from burnish.losses.t_few import TFew
 from burnish.metrics import Guess
+from burnish.models.answers_apart import shared_beginning
 from burnish.models.completions import is_apart
 from burnish.records import Labelled, Record
 from burnish.tasks import Built, Task
@@ -146,3 +147,28 @@ def test_what_cannot_be_ranked_is_refused(base: str) -> None:
 def test_records_are_those_that_the_settings_ask_for() -> None:
     found: type[Record] = task_of().record
     assert found is Choice
+
+
+def test_examples_before_all_prompts_are_read_once_a_pass_and_change_no_rank(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of()
+    built = task.build(base)
+    earlier = "the cat is red and the dog is blue and one fish is green " * 2
+    rows = [row.model_copy(update={"prompt": earlier + str(row.prompt)}) for row in ROWS]
+    items = task.encode(rows, built).items
+    assert is_apart(built.model) or shared_beginning([item.prompts[0] for item in items]) > 20
+    found = task.ranked(built.model, items, lambda *_: None)
+    for item, own in zip(items, found, strict=True):
+        with torch.no_grad():
+            means = [alone(built, item.prompts[0], choice).mean().item() for choice in item.choices[0]]
+        assert own == pytest.approx(means, rel=1e-4)
+    plain = task.encode(ROWS, built).items
+    read: list[int] = []
+    monkeypatch.setattr(
+        Fewshot, "_behind_one_beginning", lambda _task, _model, some, _progress: read.append(len(some)) or [[0.0]]
+    )
+    task.ranked(built.model, items, lambda *_: None)
+    assert read == ([] if is_apart(built.model) else [3])
+    task.ranked(built.model, plain, lambda *_: None)
+    assert len(read) == (not is_apart(built.model))

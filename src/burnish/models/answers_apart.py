@@ -59,7 +59,7 @@ def _kin(rows: Sequence[Row], families: Sequence[int], limit: int) -> list[Kin]:
         members.setdefault(family, []).append(place)
     found: list[Kin] = []
     for places in members.values():
-        shared = _shared([rows[place][0] for place in places])
+        shared = shared_beginning([rows[place][0] for place in places])
         room = -1  # a family begins anew
         for place in places:
             own = _own(rows[place], shared)
@@ -71,7 +71,7 @@ def _kin(rows: Sequence[Row], families: Sequence[int], limit: int) -> list[Kin]:
     return found
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> int:
+def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
     """Return how many first tokens all prompts have alike."""
     return sum(1 for _ in takewhile(lambda tokens: len({*tokens}) == 1, zip(*prompts, strict=False)))
 

@@ -17,6 +17,7 @@ from burnish.errors import DataError, RecipeError
 from burnish.losses import Loss
 from burnish.losses.t_few import TFew
 from burnish.metrics import Guess, Metric
+from burnish.models.answers_apart import logps_in_passes, shared_beginning
 from burnish.models.completions import (
     CompletionBatch,
     collate_branches,
@@ -36,6 +37,7 @@ from burnish.tasks import Built, Encoded, Sampler, Task, refuse_predictions
 from burnish.text import fingerprint
 
 PASS_TOKENS = 4096  # in one forward pass where no gradient is needed
+ITEMS = 32  # rows whose prompts begin alike, ranked between two words on the progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,13 @@ class Fewshot(Task):
         return lines
 
     def ranked(self, model: nn.Module, items: Sequence[FewshotItem], progress: Progress) -> list[list[float]]:
-        """Return for each item the mean ln probability a token of each of its choices, by its first prompt."""
+        """Return for each item the mean ln probability a token of each of its choices, by its first prompt.
+
+        Where prompts begin alike, with the same examples, that is read once for many of them.
+        """
+        prompts = [item.prompts[0] for item in items]
+        if is_packed(model) and 2 * len(items) * shared_beginning(prompts) > sum(map(len, prompts)):
+            return self._behind_one_beginning(model, items, progress)
         found: list[list[float]] = [[] for _ in items]
         done = 0
         groups = self.micro_batches(model, range(len(items)), [item.tokens for item in items], budget=PASS_TOKENS)
@@ -237,6 +245,22 @@ class Fewshot(Task):
                 found[place] = [*islice(means, count)]
             done += len(group)
             progress("ranking choices", done, len(items))
+        return found
+
+    def _behind_one_beginning(
+        self, model: nn.Module, items: Sequence[FewshotItem], progress: Progress
+    ) -> list[list[float]]:
+        """Return the same, every choice behind what is its prompt's own."""
+        found = []
+        for first in range(0, len(items), ITEMS):
+            some = items[first : first + ITEMS]
+            rows = [(item.prompts[0], choice) for item in some for choice in item.choices[0]]
+            with torch.no_grad(), still(model):
+                alike = [0] * len(rows)
+                read = logps_in_passes(model, rows, pass_tokens=PASS_TOKENS, apart=False, families=alike)
+                means = iter([logps.mean().item() for logps in read])
+            found += [[*islice(means, len(item.choices[0]))] for item in some]
+            progress("ranking choices", len(found), len(items))
         return found
 
     def predictions(
