@@ -47,7 +47,7 @@ class StoredItems(Lazy[T]):
 class View(Lazy[T]):
     """Some members of another sequence."""
 
-    def __init__(self, of: Sequence[T], places: range) -> None:
+    def __init__(self, of: Sequence[T], places: Sequence[int]) -> None:
         """Show the members at these places."""
         self._of, self._places = of, places
 

@@ -1,6 +1,7 @@
 """The passages that a joint model searches: their texts, and their vectors beside it."""
 
 import copy
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -15,6 +16,7 @@ from burnish.models.joint import Joint
 from burnish.models.refresh import Refresh, Stale
 from burnish.models.topk import top_k
 from burnish.records import Chunk
+from burnish.sequences import View
 
 
 class Passages:
@@ -32,9 +34,9 @@ class Passages:
         first: dict[int, int] = {}
         for number, row in enumerate(rows):
             first.setdefault(row, number)
-        numbers = [first[row] for row in range(len(fixed.vectors))]
+        numbers = array("q", (first[row] for row in range(len(fixed.vectors))))
         self.chunks = [chunks[number] for number in numbers]
-        self.texts = [texts[number] for number in numbers]
+        self.texts: Sequence[Sequence[int]] = View(texts, numbers)
         self.first = fixed.vectors
         self.stale = Stale(fixed.vectors.clone(), self.texts, refresh) if refresh else None
         self._places = {chunk.id: row for chunk, row in zip(chunks, rows, strict=True)}
