@@ -79,7 +79,7 @@ class Rag(Task):
     query_tokens: int = 64
     passage_tokens: int = 128
     max_new_tokens: int = Field(default=32, ge=1)
-    pass_tokens: int = Field(default=2048, ge=1)  # whose activations are held; the numbers stay
+    pass_tokens: int = Field(default=1024, ge=1)  # whose activations are held; the numbers stay
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
