@@ -33,15 +33,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [Labelled(id=text, text=text, label=label) for label, texts in TEXTS.items() for text in texts]
     for name in ("train", "test"):
         (folder / f"{name}.jsonl").write_text(dump_jsonl(rows), encoding="utf-8")
+    learn(folder, "train", "start")
+    return folder
+
+
+def learn(folder: Path, table: str, run: str) -> None:
+    """Train an adapter on a table of the folder."""
     asked = {
         "task": {"kind": "fewshot", "templates": [{"ask": "{text} ?"}], "metrics": ["accuracy"]},
         "model": str(folder / "llama"),
         "method": {"kind": "ia3", "learning_rate": 0.1},
-        "data": {"train": str(folder / "train.jsonl")},
+        "data": {"train": str(folder / f"{table}.jsonl")},
         "training": {"epochs": 20, "batch": 8, "precision": "fp32", "evaluations": 0},
     }
-    train(Recipe.model_validate(asked), folder / "start", say=quiet, progress=quiet)
-    return folder
+    train(Recipe.model_validate(asked), folder / run, say=quiet, progress=quiet)
 
 
 def recipe_of(place: Path, **more: Any) -> FewShots:
@@ -135,14 +140,7 @@ def test_of_several_starts_the_nearest_is_the_one_that_explains_the_rows(place: 
             for text in texts
         ]
         (place / "other.jsonl").write_text(dump_jsonl(rows), encoding="utf-8")
-        asked = {
-            "task": {"kind": "fewshot", "templates": [{"ask": "{text} ?"}], "metrics": ["accuracy"]},
-            "model": str(place / "llama"),
-            "method": {"kind": "ia3", "learning_rate": 0.1},
-            "data": {"train": str(place / "other.jsonl")},
-            "training": {"epochs": 20, "batch": 8, "precision": "fp32", "evaluations": 0},
-        }
-        train(Recipe.model_validate(asked), other, say=quiet, progress=quiet)
+        learn(place, "other", "other")
     starts = {"wrong": str(other / "model"), "known": str(place / "start" / "model")}
     recipe = recipe_of(place, shots=[4], seeds=2, starts=starts, in_context=False, head=False)
     found = fewshot(recipe, tmp_path / "few", say=quiet, progress=quiet)

@@ -18,6 +18,7 @@ from burnish.run import Run
 from burnish.steps.meta import meta
 from burnish.steps.meta_recipe import Meta
 from burnish.steps.train import train
+from burnish.train.outer import Noted
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "meta" / "many_tasks.yaml"
 WORDS = {
@@ -116,6 +117,28 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(place: Path, how: str, 
         meta(recipe, tmp_path / "stopped", say=quiet, progress=stop)
     meta(recipe, tmp_path / "stopped", say=quiet, progress=quiet)
     for name in ("log.jsonl", "model/adapter_model.safetensors", "meta.json"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_stop_at_the_gradient_of_further_rows_takes_it_again(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(place, how="fomaml")
+    meta(recipe, tmp_path / "whole", say=quiet, progress=quiet)
+    plain, met = Noted.step, 0
+
+    def stopped(noted: Noted, closure: Any = None) -> None:
+        nonlocal met
+        met += 1
+        plain(noted, closure)
+        if met == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Noted, "step", stopped)
+    with pytest.raises(Interrupted):
+        meta(recipe, tmp_path / "stopped", say=quiet, progress=quiet)
+    meta(recipe, tmp_path / "stopped", say=quiet, progress=quiet)
+    for name in ("log.jsonl", "model/adapter_model.safetensors"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 

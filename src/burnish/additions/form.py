@@ -1,7 +1,7 @@
 """Additions in formats of our own: put into a network, written without it, and put back whole or not at all."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -127,15 +127,7 @@ class Form(Generic[Own]):
             ModelError: they do not fit.
         """
         own = self._own_state(network, settings.fresh)
-        wrong = [
-            *(f"{name} is missing from the file" for name in own if name not in weights),
-            *(f"{name} has no place in the network" for name in weights if name not in own),
-            *(
-                f"{name} is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the network"
-                for name, value in own.items()
-                if name in weights and weights[name].shape != value.shape
-            ),
-        ]
+        wrong = misfits(weights, own, place="network")
         if wrong:
             raise ModelError(
                 f"{folder}: these {self.what} were trained on {settings.base or 'another model'} and do not fit "
@@ -170,3 +162,19 @@ class Form(Generic[Own]):
             return self.settings.model_validate_json(file.read_text(encoding="utf-8"))
         except ValidationError as error:
             raise ModelError(f"{file}: {'; '.join(faults(error, self.settings))}") from error
+
+
+def misfits(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], *, place: str) -> list[str]:
+    """Return what keeps saved weights from taking the place of others of the same names; nothing where they fit.
+
+    place: what a sentence calls the holder of `own`.
+    """
+    return [
+        *(f"{name} is missing from the file" for name in own if name not in weights),
+        *(f"{name} has no place in the {place}" for name in weights if name not in own),
+        *(
+            f"{name} is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the {place}"
+            for name, value in own.items()
+            if name in weights and weights[name].shape != value.shape
+        ),
+    ]

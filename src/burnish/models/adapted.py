@@ -8,7 +8,7 @@ from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from burnish.additions.form import Form
+from burnish.additions.form import Form, misfits
 from burnish.errors import ModelError
 from burnish.methods import adapters, prefix
 from burnish.models import embedded
@@ -56,15 +56,7 @@ def begin_from(model: Any, folder: Path) -> None:
         raise ModelError(f"start: {folder}: this is an adapter of {theirs}, and the method of this recipe makes {ours}")
     weights = load_file(folder / "adapter_model.safetensors")
     own = get_peft_model_state_dict(model, save_embedding_layers=False)
-    wrong = [
-        *(f"{name} is missing from the file" for name in own if name not in weights),
-        *(f"{name} has no place in the model" for name in weights if name not in own),
-        *(
-            f"{name} is {tuple(weights[name].shape)} in the file and {tuple(value.shape)} in the model"
-            for name, value in own.items()
-            if name in weights and weights[name].shape != value.shape
-        ),
-    ]
+    wrong = misfits(weights, own, place="model")
     if wrong:
         raise ModelError(f"start: {folder}: this adapter does not fit: {'; '.join(wrong[:3])}{' …' * (len(wrong) > 3)}")
     set_peft_model_state_dict(model, weights)

@@ -9,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 
 from burnish.models.completions import (
     CompletionBatch,
-    collate_branches,
     collate_branches_apart,
     collate_kin,
     completion_logps,
@@ -44,7 +43,7 @@ def logps_in_passes(
     found: dict[int, Tensor] = {}
     for group in groups:
         together = [kin[number] for number in group]
-        batch = _batch(rows, together, packed=packed and bool(families), apart=apart)
+        batch = _batch(rows, together, apart=apart)
         logps = _run(here, model, batch) if keeps else checkpoint(_run, here, model, batch, use_reentrant=False)
         assert isinstance(logps, Tensor)
         places = [place for _, own in together for place in own]
@@ -82,11 +81,12 @@ def _own(row: Row, shared: int) -> int:
     return len(prompt) - shared + len(answer) - 1
 
 
-def _batch(rows: Sequence[Row], together: Sequence[Kin], *, packed: bool, apart: bool) -> CompletionBatch:
-    if packed:
-        return collate_kin([(shared, [rows[place] for place in places]) for shared, places in together])
-    read = [(rows[place][0], (rows[place][1],)) for _, places in together for place in places]
-    return collate_branches_apart(read) if apart else collate_branches(read)
+def _batch(rows: Sequence[Row], together: Sequence[Kin], *, apart: bool) -> CompletionBatch:
+    if apart:
+        return collate_branches_apart(
+            [(rows[place][0], (rows[place][1],)) for _, places in together for place in places]
+        )
+    return collate_kin([(shared, [rows[place] for place in places]) for shared, places in together])
 
 
 def _run(_: Tensor, model: nn.Module, batch: CompletionBatch) -> Tensor:

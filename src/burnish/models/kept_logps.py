@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from burnish.cache import cache_folder
 from burnish.errors import RunError
 from burnish.models.answers_apart import Row
+from burnish.models.weight_digest import weights_digest
 
 WAIT = 600  # seconds that one process waits while another writes
 
@@ -75,11 +76,7 @@ class KeptLogps:
 
 def answers_file(network: nn.Module) -> Path:
     """Return where a generator's answers are kept: a file that its weights name, in the numbers that it computes in."""
-    digest = hashlib.sha256()
-    for name, weight in sorted(network.named_parameters()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return cache_folder() / "answers" / f"{digest.hexdigest()[:16]}.sqlite"
+    return cache_folder() / "answers" / f"{weights_digest('', sorted(network.named_parameters()))}.sqlite"
 
 
 def _key(row: Row) -> bytes:

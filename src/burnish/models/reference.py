@@ -1,6 +1,5 @@
 """How likely answers are, by a model that trains and by what it was before: the latter computed once, kept on disk."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from burnish.models.segments import Branches
 from burnish.models.start import before_training
 from burnish.models.store import VectorStore
 from burnish.models.token_ids import ids_key
+from burnish.models.weight_digest import weights_digest
 from burnish.run import write_json
 
 PASS_TOKENS = 2048  # in one pass without gradient: more are no faster, and each has the vocabulary's width of logits
@@ -124,11 +124,7 @@ def _size(row: Branches) -> int:
 
 def _fingerprint(network: Any) -> str:
     """Return 16 hexadecimal digits that name these weights; low-rank factors that add nothing yet are left out."""
-    digest = hashlib.sha256(f"{type(network).__name__} {FORM} {torch.__version__}".encode())
-    for name, weight in _telling(network):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return weights_digest(f"{type(network).__name__} {FORM} {torch.__version__}", _telling(network))
 
 
 def _telling(network: nn.Module) -> Iterator[tuple[str, Tensor]]:

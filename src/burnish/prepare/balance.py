@@ -25,6 +25,18 @@ def labels_of(row: Labelled) -> tuple[str, ...]:
     return (row.label,) if isinstance(row.label, str) else tuple(dict.fromkeys(row.label))
 
 
+def labels_to_learn(rows: Sequence[Labelled]) -> list[str]:
+    """Return the different labels of training rows, in alphabetical order.
+
+    Raises:
+        DataError: there are fewer than two.
+    """
+    found = sorted({label for row in rows for label in labels_of(row)})
+    if len(found) < 2:
+        raise DataError(f"the training rows have {len(found)} label ({', '.join(found)}); at least two are needed")
+    return found
+
+
 def inverse_weights(labels: Iterable[str]) -> dict[str, float]:
     """Return the weight of each class by inverse frequency: w_c = n / (K · n_c), for n rows in K classes.
 

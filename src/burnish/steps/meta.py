@@ -223,6 +223,7 @@ def _gradient(many: Many, items: Sequence[Any], number: int) -> list[Tensor]:
         return noted[0]
 
     course = _course(many, items, f"{number:06d}-further", many.recipe.seed + number, 1)
+    course.checkpoints.clear()  # of a stop behind this very step, whose gradient went with the process
     fit(many.model, replace(course, build=build, training=course.training.model_copy(update={"clip": NO_CLIP})))
     return noted[0].found
 

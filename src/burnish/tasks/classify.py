@@ -23,6 +23,7 @@ from burnish.models.padding import network_inputs, pad_right
 from burnish.models.save import save_network
 from burnish.models.start import at_start, remember_start
 from burnish.models.token_ids import cut_ids
+from burnish.prepare.balance import labels_to_learn
 from burnish.records import Labelled, Record, raise_faults
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Task, refuse_predictions
@@ -140,10 +141,7 @@ class Classify(Task):
         """
         if self.labels:
             return self
-        found = sorted({label for row in rows for label in ([row.label] if isinstance(row.label, str) else row.label)})
-        if len(found) < 2:
-            raise DataError(f"the training rows have {len(found)} label ({', '.join(found)}); at least two are needed")
-        return Classify.model_validate({**self.model_dump(), "labels": found})
+        return Classify.model_validate({**self.model_dump(), "labels": labels_to_learn(rows)})
 
     def begin(self, model: nn.Module) -> Sequence[Tensor]:
         """Remember the start, where the loss pulls towards it."""

@@ -31,6 +31,7 @@ from burnish.models.packing import micro_batches, packed_batches
 from burnish.models.render import prompt_ids, render
 from burnish.models.save import save_network
 from burnish.models.segments import is_packed
+from burnish.prepare.balance import labels_to_learn
 from burnish.records import Completion, Labelled, Record
 from burnish.retrievers import Progress
 from burnish.tasks import Built, Encoded, Sampler, Task, refuse_predictions
@@ -109,10 +110,7 @@ class Fewshot(Task):
         """
         if not self.templates or self.labels:
             return self
-        found = sorted({label for row in rows for label in ([row.label] if isinstance(row.label, str) else row.label)})
-        if len(found) < 2:
-            raise DataError(f"the training rows have {len(found)} label ({', '.join(found)}); at least two are needed")
-        return Fewshot.model_validate({**self.model_dump(), "labels": found})
+        return Fewshot.model_validate({**self.model_dump(), "labels": labels_to_learn(rows)})
 
     def build(self, model: str, *, seed: int = 0) -> Built:  # noqa: ARG002
         """Load the model with its tokenizer and chat template."""

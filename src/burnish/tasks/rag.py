@@ -239,7 +239,7 @@ class Rag(Task):
             scored,
             self._rows(item.row, shown, passages, built),
             passages.first[compared].cpu() @ began,
-            spans=self._spans(item.row, compared, passages, built),
+            spans=self._spans(item.row, compared, passages, built) if scored else (),
         )
 
     def _read_together(self, places: Sequence[int]) -> list[Sequence[int]]:
