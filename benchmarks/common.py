@@ -104,3 +104,15 @@ def names(text: str, known: Mapping[str, Any]) -> list[str]:
         if name not in known:
             raise argparse.ArgumentTypeError(f"there is no {name!r}; there are {', '.join(known)}")
     return [name for name in known if name in asked or not asked]
+
+
+def bounded(found: Mapping[str, Any], key: str = "value") -> str:
+    """Return a value, or a difference, with its interval."""
+    sign = "+" if key == "difference" else ""
+    value, low, high = (f"{found[name]:{sign}.3f}" for name in (key, "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def json_object(values: Mapping[str, str]) -> str:
+    """Return JSON texts as an object, one a line."""
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {value}" for name, value in values.items()) + "\n}"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, names, write_results, write_table
+from common import RESULTS, bounded, names, write_results, write_table
 from fewshot_data import SEED, Given, tasks
 
 from burnish.run import read_json
@@ -79,13 +79,6 @@ def compared(
     told = fewshot(recipe, place, say=print, progress=lambda *_: None)
     rows = [{"task": one.name, "loss": loss, **row} for row in told["rows"]]
     return [row for row in rows if not alone or row["method"] == METHOD]
-
-
-def bounded(found: Mapping[str, Any], key: str = "value") -> str:
-    """Return a value, or a difference, with its interval."""
-    sign = "+" if key == "difference" else ""
-    value, low, high = (f"{found[name]:{sign}.3f}" for name in (key, "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def table_line(row: Mapping[str, Any]) -> list[str]:

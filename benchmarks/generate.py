@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import names, write_table
+from common import bounded, names, write_table
 from generate_data import DATA, TEST, TRAIN, Data, decision, reason
 from generate_kept import COMPARED, Kept
 from generate_rows import ROWS, Made
@@ -69,13 +69,6 @@ def scored(texts: Sequence[str], data: Data) -> dict[str, list[float]]:
             float(decision(text) == data.decisions[row.id]) for text, row in zip(texts, data.test, strict=True)
         ]
     return scores
-
-
-def bounded(found: Mapping[str, Any], key: str = "value") -> str:
-    """Return a value, or a difference, with its interval."""
-    sign = "+" if key == "difference" else ""
-    value, low, high = (f"{found[name]:{sign}.3f}" for name in (key, "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def table_line(row: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from common import RESULTS, write_results
+from common import RESULTS, json_object, write_results
 from generate_data import DATA, SEED
 from generate_rows import ROWS
 
@@ -91,7 +91,9 @@ class Kept:
     def write(self) -> None:
         """Write rows and scores, a system of the scores a line."""
         write_results("generate", self.rows, quick=self._quick)
-        write_text(self._path, _object({name: _object(_lines(found)) for name, found in self._data.items()}) + "\n")
+        write_text(
+            self._path, json_object({name: json_object(_lines(found)) for name, found in self._data.items()}) + "\n"
+        )
 
     def _of(self, data: str, system: str, metric: str) -> Scores:
         found = self._data[data]
@@ -101,10 +103,5 @@ class Kept:
 
 def _lines(found: Mapping[str, Any]) -> dict[str, str]:
     """Return what is known of a data set as JSON texts, each system's apart."""
-    systems = _object({name: json.dumps(told, ensure_ascii=False) for name, told in found["systems"].items()})
+    systems = json_object({name: json.dumps(told, ensure_ascii=False) for name, told in found["systems"].items()})
     return {key: systems if key == "systems" else json.dumps(value) for key, value in found.items()}
-
-
-def _object(values: Mapping[str, str]) -> str:
-    """Return JSON texts as an object, one a line."""
-    return "{\n" + ",\n".join(f"{json.dumps(name)}: {value}" for name, value in values.items()) + "\n}"

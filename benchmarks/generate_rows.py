@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from generate_data import SEED, Data
 
-from burnish.models.load import load_writer
+from burnish.models.save import whole_generator
 from burnish.prepare.synthesize import sample
 from burnish.recipe import Recipe
 from burnish.records import Completion, Prompt, dump_jsonl, read_jsonl
-from burnish.run import Run, new_folder, read_json, write_json, write_text
+from burnish.run import Run, read_json, write_json, write_text
 from burnish.steps.apart import resume_apart, train_apart
 from burnish.steps.preferences import preferences
 from burnish.steps.preferences_recipe import Preferences
@@ -127,13 +126,7 @@ def _reinforced(data: Data, work: Path) -> Made:
 
 def _merged(made: Made, work: Path) -> str:
     """Return the model with its adapter merged into it, as a folder that further training starts from."""
-    folder = work / "merged"
-    if not folder.is_dir():
-        network, tokenizer = load_writer(made.model, dtype=torch.float32)
-        with new_folder(folder) as beside:
-            network.merge_and_unload().save_pretrained(beside)
-            tokenizer.save_pretrained(beside)
-    return str(folder)
+    return whole_generator(made.model, work / "merged")
 
 
 def _trained(run: Path, settings: dict[str, Any]) -> Made:

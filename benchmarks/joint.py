@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from common import RESULTS, names, write_table
+from common import RESULTS, bounded, names, write_table
 from joint_kept import ANSWER, COMPARED, RETRIEVAL, SEED, Kept
 from joint_rows import FULL, GENERATOR, LORA, PROMPT, RETRIEVER, ROWS, TOKENS, Data, Made, trained
 from retrieval_corpora import CORPORA, Fold
@@ -97,13 +97,6 @@ def measured(made: Made, data: Data, asked: Sequence[Question]) -> tuple[dict[st
         "settings": made.settings,
     }
     return {RETRIEVAL: ranked, ANSWER: next(iter(answers.scores.values()))}, facts
-
-
-def bounded(found: Mapping[str, Any], key: str = "value") -> str:
-    """Return a value, or a difference, with its interval."""
-    sign = "+" if key == "difference" else ""
-    value, low, high = (f"{found[name]:{sign}.3f}" for name in (key, "low", "high"))
-    return f"{value} [{low}, {high}]"
 
 
 def table_line(row: Mapping[str, Any]) -> list[str]:

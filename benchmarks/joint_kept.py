@@ -6,7 +6,7 @@ from dataclasses import asdict
 from statistics import fmean
 from typing import Any
 
-from common import RESULTS, write_results
+from common import RESULTS, json_object, write_results
 from joint_rows import ROWS
 
 from burnish.evaluation.compare import compare
@@ -77,19 +77,14 @@ class Kept:
         """Write rows and scores, a system with a seed a line."""
         write_results("joint", self.rows, quick=self._quick)
         systems = {
-            name: _object({seed: json.dumps(run) for seed, run in runs.items()})
+            name: json_object({seed: json.dumps(run) for seed, run in runs.items()})
             for name, runs in self._found["systems"].items()
         }
         told = {key: json.dumps(self._found[key]) for key in ("stamp", "asked")}
-        write_text(self._path, _object({**told, "systems": _object(systems)}) + "\n")
+        write_text(self._path, json_object({**told, "systems": json_object(systems)}) + "\n")
 
     def _of(self, system: str, metric: str) -> Scores:
         runs: Sequence[Any] = [*self._found["systems"][system].values()]
         asked = self._found["asked"][metric]
         values = [fmean(each) for each in zip(*(run["scores"][metric] for run in runs), strict=True)]
         return Scores(metric, tuple(asked["ids"]), tuple(values), tuple(asked["groups"]))
-
-
-def _object(values: Mapping[str, str]) -> str:
-    """Return JSON texts as an object, one a line."""
-    return "{\n" + ",\n".join(f"{json.dumps(name)}: {value}" for name, value in values.items()) + "\n}"

@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from common import names, write_table
+from common import bounded, names, write_table
 from retrieval_corpora import CORPORA, Corpus, Fold, Side
 from retrieval_kept import MAIN, VERSUS, Kept
 from retrieval_rows import ROWS, TEACHERS, Made
@@ -93,16 +93,9 @@ def measured(system: str, corpus: Corpus, side: Side) -> tuple[dict[str, Any], d
     return facts, scores
 
 
-def bounded(found: Mapping[str, Any], *, signed: bool = False) -> str:
-    """Return a value, or a difference, with its interval."""
-    sign = "+" if signed else ""
-    value, low, high = (f"{found[key]:{sign}.3f}" for key in ("difference" if signed else "value", "low", "high"))
-    return f"{value} [{low}, {high}]"
-
-
 def table_line(row: Mapping[str, Any]) -> list[str]:
     """Return a row of the page's table."""
-    told = {other: bounded(each[MAIN], signed=True) for other, each in row["versus"].items()}
+    told = {other: bounded(each[MAIN], "difference") for other, each in row["versus"].items()}
     beside = [f"{told[other]} to {ROWS[other].label}" for other in told if other not in VERSUS]
     if row.get("kept_share") is not None:
         beside.append(f"keeps {row['kept_share']:.0%} of its gain")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from common import RESULTS, write_results
+from common import RESULTS, json_object, write_results
 from retrieval_corpora import CORPORA, SEED
 from retrieval_rows import ROWS
 
@@ -93,12 +93,12 @@ class Kept:
         """Write rows and scores; a line of the scores is a system's."""
         write_results("retrieval", self.rows, quick=quick)
         corpora = {
-            name: _object(
+            name: json_object(
                 {key: _scores(value) if key == "scores" else json.dumps(value) for key, value in found.items()}
             )
             for name, found in self._scores.items()
         }
-        write_text(RESULTS / f"retrieval-scores{_ending(quick)}", _object(corpora) + "\n")
+        write_text(RESULTS / f"retrieval-scores{_ending(quick)}", json_object(corpora) + "\n")
 
     def _row(self, corpus: str, system: str) -> dict[str, Any]:
         """Return facts with intervals, paired differences, and what a student keeps of its teacher's gain."""
@@ -138,12 +138,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
 
 
 def _scores(systems: Mapping[str, Any]) -> str:
-    return _object({name: json.dumps(found) for name, found in systems.items()})
-
-
-def _object(values: Mapping[str, str]) -> str:
-    """Return JSON values as an object, one a line."""
-    return "{\n" + ",\n".join(f"{json.dumps(name)}: {value}" for name, value in values.items()) + "\n}"
+    return json_object({name: json.dumps(found) for name, found in systems.items()})
 
 
 def _ending(quick: bool) -> str:
