@@ -66,6 +66,9 @@ def test_a_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(
     if training != "kept":  # random words teach a retriever alone nothing
         assert lines[-1]["loss"] < lines[0]["loss"]
     for line in lines:
+        different = line["different passages, 50 steps"] * 16 * line["step"]  # four passages of four questions a step
+        assert round(different) == pytest.approx(different)
+        assert line["different passages"] * 16 <= different + 1e-6 <= 24 + 2e-6
         halves = [line.get(f"grad_norm {half}", 0) for half in ("retriever", "generator")]
         assert sum(norm**2 for norm in halves) ** 0.5 == pytest.approx(line["grad_norm"], rel=1e-5)
         if training == "turns":

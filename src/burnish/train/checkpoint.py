@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from burnish.errors import RunError
 from burnish.run import checksum, new_folder, read_json, write_json
+from burnish.train.processes import Recent
 
 PLAIN = "#number"  # marks what an optimizer keeps as a number of Python's
 KEPT = 2  # the newest, and one to fall back on
@@ -26,6 +27,7 @@ class State:
     best: float | None = None
     best_step: int = 0
     since_best: int = 0
+    recent: Recent = field(default_factory=dict)  # what sets the last steps told of
 
 
 class Checkpoints:

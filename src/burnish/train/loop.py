@@ -103,8 +103,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         for step in range(state.step, steps):
             if any(starts.values()) or course.task.takes_turns:
                 weights.open([step >= at * steps and course.task.moves(w, step, steps) for w, at in starts.items()])
-            _step(model, course, plan, weights, optimizer, accelerator, step)
-            state = replace(state, step=step + 1)
+            state = _step(model, course, plan, weights, optimizer, accelerator, state)
             if course.watch and step + 1 in evaluation_steps(steps, training.evaluations):
                 state = _evaluate(model, course, course.watch, weights, accelerator, state)
                 if training.patience and state.since_best >= training.patience:
@@ -126,10 +125,10 @@ def _step(
     weights: Weights,
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
-    step: int,
-) -> None:
+    state: State,
+) -> State:
     """Make one step and log it: one update of the weights, or several on the same batches where the task says so."""
-    started = time.perf_counter()
+    started, step = time.perf_counter(), state.step
     training, task, tokens, steps = course.training, course.task, plan.tokens, plan.steps
     rows = plan.rows(step)
     mine = sorted(rows, key=lambda row: (tokens[row], row))[accelerator.process_index :: accelerator.num_processes]
@@ -152,7 +151,8 @@ def _step(
         weights.clear()
         task.after_step(model, batches)
     line = {"step": step + 1, "of": steps, "loss": loss, "grad_norm": norm, "lr": rate, "units": units}
-    line |= weights.norms | means(accelerator, task.facts(items, batches))
+    told, recent = means(accelerator, task.facts(items, batches), state.recent)
+    line |= weights.norms | told
     clock = {"step": step + 1, "seconds": 0.0, "tokens": summed(accelerator, sum(costs))}
     if accelerator.is_main_process:
         course.log("log.jsonl", line)
@@ -160,6 +160,7 @@ def _step(
             course.log("samples.jsonl", {"step": step + 1, **text})
         clock["seconds"] = time.perf_counter() - started
         course.log("clock.jsonl", clock | ({"sampling": ready - started} if course.sampler else {}))
+    return replace(state, step=step + 1, recent=recent)
 
 
 def _gradient(
