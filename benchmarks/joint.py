@@ -11,7 +11,6 @@ trainings are kept. `--dev` scores the dev questions' passages, by which setting
 """
 
 import argparse
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -62,8 +61,7 @@ def data_of(work: Path, *, quick: bool) -> tuple[Data, Fold, list[Question]]:
 
 def retrieval(made: Made, data: Data, questions: Sequence[Question]) -> tuple[Scores, Any]:
     """Return the scores of the questions' rankings, and what searched."""
-    index = data.place / "index"
-    shutil.rmtree(index, ignore_errors=True)
+    index = data.place / "index"  # by the passages' tower: where it stands still, nothing is encoded twice
     dense = Retriever.read({"kind": "dense", "model": made.retriever, "format": TOKENS})
     searcher = dense.build(data.chunks, cache=index, progress=lambda *_: None)
     found = measure_retrieval(searcher, questions, [Metric.read(RETRIEVAL)])

@@ -1,12 +1,12 @@
-"""A step of preference training against TRL's, in one run: the same rows, batches, rate and number format.
+"""Speed: burnish beside each peer, on the same rows, in the same batches, with the same weights to begin with.
 
-python benchmarks/speed.py [--quick] [--peer FOLDER]
+python benchmarks/speed.py [--quick] [--workloads dpo,sft] [--turns 1] [--peer FOLDER]
+→ benchmarks/results/speed.json, docs/benchmarks.md
 
-Needs `pip install trl datasets`, or --peer, a folder that holds them (`pip install --target FOLDER --no-deps …`).
-Writes results/speed.json and its table in docs/benchmarks.md. Each turn is a process of its own, whose peak memory is
-told; turns take turns, and the median counts. Tokens are those of a prompt with an answer: a prompt's count twice,
-whether it is read twice or once. The first step warms up, and is not timed. On a processor, seconds are those that the
-process had of it: what else the machine does counts for nothing, if OMP_NUM_THREADS is 1.
+Peers need `pip install trl datasets`, or --peer, a folder that holds them (`pip install --target FOLDER --no-deps …`).
+Each turn is a process of its own, whose peak memory is told; systems take turns, and the median counts. The first step
+warms up, and is not timed. On a processor, seconds are those that the process had of it: what else the machine does
+counts for little, if OMP_NUM_THREADS is 1. Workloads that are not asked for keep the rows of earlier runs.
 """
 
 import argparse
@@ -15,196 +15,203 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import common
 import torch
-from safetensors.torch import save_file
-from speed_dpo import begun
+from common import RESULTS, names, write_results, write_table
+from speed_work import Asked, Told, Work, clock
 
-from burnish.preference_rows import Preference
-from burnish.records import dump_jsonl, read_jsonl
-from burnish.run import write_text
-from burnish.tables import read_rows
-from burnish.tasks.prefer import Prefer
-from burnish.train.batches import Plan
+from burnish.run import read_json
 
-SCRIPT = Path(__file__).with_name("speed_dpo.py")
-SYSTEMS = {  # of each what it is called and how it is set
-    "burnish": ("burnish", "default"),
-    "trl": ("TRL DPOTrainer", "default"),
-    "trl-best": ("TRL DPOTrainer", "best"),
+SCRIPT = Path(__file__).with_name("speed_turn.py")
+WORKLOADS: dict[str, Work] = {
+    name: import_module(f"speed_{name}").WORK
+    for name in ("retriever", "encode", "classify", "sft", "dpo", "joint", "generate")
 }
-SIZE = {"steps": 9, "batch": 4, "turns": 1, "tokens": 512}  # of rows, the longest
-QUICK = {"steps": 2, "batch": 2, "turns": 1, "tokens": 384}
-RATES = {"lora": 1e-4, "full": 1e-5}
-WORKLOADS = (("lora", "fp32"), ("lora", "bf16"))
-NOTE = (
-    "Written by `python benchmarks/speed.py`: DPO steps on `preferences/` with SmolLM2-135M, LoRA of rank 16 on all "
-    "linear layers, β .1, rows of at most {tokens} tokens, {batch} rows a step, {timed} steps behind a first; "
-    "all begin with the same factors. Seconds are those of the processor, one thread. TRL `default`: as it comes but "
-    "for the format, which is bf16 by autocast if not said otherwise: activations are checkpointed, and the reference "
-    "is read in each step. `best`: log-probabilities of the reference computed before, activations kept. `ours / "
-    "theirs` are tokens a second of the steps alone; `with reference` counts what is read before the first step, as if "
-    "there were but one epoch. The gap is the largest between our loss and theirs in any step; bf16 is another bf16 "
-    "with each: ours rounds what runs through the layers too, autocast does not."
+OURS = "burnish"
+SIDE = 2048  # of the matrices whose product tells what the chip gives
+HEADINGS = (
+    "workload",
+    "system",
+    "settings",
+    "format",
+    "a second",
+    "tokens/s",
+    "ours / theirs",
+    "of the chip",
+    "peak MB",
 )
+HEADINGS = (*HEADINGS, "loss, last step", "gap")
 
 
 def main() -> None:
-    """Write the rows, time every system on them, and write what came of it."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--quick", action="store_true", help="two steps of two short rows in bf16")
-    asked.add_argument("--steps", type=int, default=0, help="of each workload, the first one included")
-    asked.add_argument("--peer", default="", help="a folder with trl and datasets")
-    told = asked.parse_args()
-    size = QUICK if told.quick else SIZE
-    steps = told.steps or size["steps"]
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "rows.jsonl"
-        for method, dtype in WORKLOADS[:1] if told.quick else WORKLOADS:
-            _write_rows(data, steps * size["batch"], tokens=size["tokens"])
-            settings = {
-                **size,
-                "rows": str(data),
-                "method": method,
-                "dtype": dtype,
-                "rate": RATES[method],
-                **_begun(method, data, Path(folder), size),
-            }
-            rows += _compared(settings, Path(folder), told.peer)
-            common.write_results("speed", rows, quick=told.quick)
-            if not told.quick:
-                _write_table(rows, size)
-
-
-def _write_rows(path: Path, count: int, *, tokens: int) -> None:
-    """Write the first preferences that are surely not cut: a token is 2.5 characters or more, nearly always."""
-    found = read_rows(common.data_folder("preferences") / "dpo_en_demo.json", Preference)
-    short = [row for row in found if _characters(row) < 2.5 * tokens]
-    write_text(path, dump_jsonl(short[:count]))
-
-
-def _begun(method: str, data: Path, folder: Path, size: dict[str, int]) -> dict[str, Any]:
-    """Return the order in which burnish's steps read the rows, and where the factors are that both begin with."""
-    task = Prefer(max_tokens=size["tokens"])
-    _, built, model = begun(task, method)
-    items = task.encode(read_jsonl(data, Preference), built).items
-    plan = Plan(tuple(item.tokens for item in items), size["batch"], 1, 0)
-    factors = folder / "factors.safetensors"
-    save_file({name: weight.contiguous() for name, weight in model.state_dict().items() if ".lora_" in name}, factors)
-    return {
-        "order": [place for step in range(plan.steps) for place in plan.rows(step)],
-        "factors": str(factors),
+    """Time every system on the workloads that are asked for, and write what came of it after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two small steps of each: a check that it runs")
+    parser.add_argument("--workloads", type=lambda text: names(text, WORKLOADS), default=[*WORKLOADS])
+    parser.add_argument("--turns", type=int, default=1, help="of each system")
+    parser.add_argument("--peer", default="", help="a folder with trl and datasets")
+    told = parser.parse_args()
+    path = RESULTS / "speed.json"
+    earlier = read_json(path)["rows"] if path.is_file() and not told.quick else []
+    rows = {name: [row for row in earlier if row.get("key") == name] for name in WORKLOADS}
+    chip = {
+        precision: gemm_rate(dtype) for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
+    print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in chip.items()}, flush=True)
+    for name in told.workloads:
+        with tempfile.TemporaryDirectory() as folder:
+            rows[name] = compared(name, Path(folder), chip, told)
+        found = [row for each in rows.values() for row in each]
+        write_results("speed", found, quick=told.quick)
+        if not told.quick:
+            write_page(found)
 
 
-def _characters(row: Preference) -> int:
-    prompt = row.prompt if isinstance(row.prompt, str) else "".join(message.content for message in row.prompt)
-    return len(prompt) + max(len(row.chosen), len(row.rejected))
+def gemm_rate(dtype: torch.dtype) -> float:
+    """Return the operations a second of the best of a few square matrix products."""
+    left, right = torch.randn(2, SIDE, SIDE).to(dtype).unbind()
+    best = float("inf")
+    for _ in range(5):
+        began = clock()
+        (left @ right).sum().item()
+        best = min(best, clock() - began)
+    return 2 * SIDE**3 / best
 
 
-def _compared(settings: dict[str, Any], folder: Path, peer: str) -> list[dict[str, Any]]:
+def compared(name: str, folder: Path, chip: Mapping[str, float], told: Any) -> list[dict[str, Any]]:
     """Return a row for each system."""
-    turns: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
-    for turn in range(settings["turns"]):
-        for system in sorted(SYSTEMS, reverse=bool(turn % 2)):
-            turns[system].append(_turn({**settings, "system": system}, folder, peer))
-            print(settings["method"], system, turns[system][-1], flush=True)
-    ours = turns["burnish"]
-    return [_row(system, turns[system], ours, settings) for system in SYSTEMS]
+    work = WORKLOADS[name]
+    size = work.quick if told.quick else work.size
+    asked: Asked = {"workload": name, **size, **work.begin(folder, size)}
+    turns: dict[str, list[Told]] = {system: [] for system in work.systems}
+    for turn in range(told.turns):
+        for system in sorted(work.systems, reverse=bool(turn % 2)):
+            turns[system].append(one_turn({**asked, "system": system}, folder, told.peer))
+            print(name, system, {key: turns[system][-1][key] for key in ("seconds", "losses", "peak_mb")}, flush=True)
+    flops = 0.0
+    if work.counted:
+        flops = one_turn({**asked, "system": OURS, "count": True}, folder, told.peer)["flops"]
+    return [row_of(name, system, turns, flops, chip, asked["batch"]) for system in work.systems]
 
 
-def _row(
-    system: str, found: list[dict[str, Any]], ours: list[dict[str, Any]], settings: dict[str, Any]
+def row_of(
+    name: str, system: str, turns: Mapping[str, list[Told]], flops: float, chip: Mapping[str, float], batch: int
 ) -> dict[str, Any]:
-    """Return what one system's turns came to, held against ours."""
-    name, how = SYSTEMS[system]
-    speed, whole = median(map(_speed, found)), median(_speed_with_reference(turn) for turn in found)
-    pairs = zip(ours[0]["losses"], found[0]["losses"], strict=True)
-    return {
-        "workload": f"DPO, SmolLM2-135M, {settings['method']}",
-        "peer": name,
-        "settings": how,
-        "dtype": settings["dtype"],
-        "method": settings["method"],
+    """Return what one system's turns came to, held against ours. flops: of all our steps."""
+    work, found, ours = WORKLOADS[name], turns[system], turns[OURS]
+    as_it_is = work.systems[system]
+    first = found[0]
+    alike = next(one for one in turns["burnish-fp32"] + ours if one["dtype"] == first["dtype"])  # in the same format
+    speed, whole = median(map(a_second, found)), median(with_before(turn) for turn in found)
+    gaps = [abs(one - other) for one, other in zip(alike["losses"], first["losses"], strict=True)]
+    timed = sum(first["tokens"][1:])
+    row = {
+        "key": name,
+        "workload": work.label,
+        "unit": work.unit,
+        "peer": as_it_is.name,
+        "settings": as_it_is.settings,
+        "dtype": first["dtype"],
         "tokens_per_second": speed,
-        "tokens_per_second_with_reference": whole,
-        "seconds": found[0]["seconds"],
-        "seconds_reference": found[0]["before"],
-        "tokens": found[0]["tokens"],
+        "units_per_second": speed * sum(first.get("units", [batch] * len(first["tokens"]))[1:]) / timed,
+        "tokens_per_second_with_before": whole,
+        "seconds": first["seconds"],
+        "seconds_before": first["before"],
+        "tokens": first["tokens"],
         "peak_mb": median(turn["peak_mb"] for turn in found),
-        "losses": found[0]["losses"],
-        "loss_gap": max(abs(one - other) for one, other in pairs),
+        "losses": first["losses"],
+        "loss_gap": max(gaps, default=0.0),
         "turns": len(found),
-        "ratio": median(map(_speed, ours)) / speed,
-        "ratio_with_reference": median(map(_speed_with_reference, ours)) / whole,
+        "ratio": median(map(a_second, ours)) / speed,
+        "ratio_with_before": median(map(with_before, ours)) / whole,
     }
+    if "written" in first:
+        row["same_answers"] = fmean(one == other for one, other in zip(alike["written"], first["written"], strict=True))
+    if flops and system == OURS:
+        row["gflops_per_second"] = flops / sum(first["tokens"]) * speed / 1e9
+        row["share_of_chip"] = row["gflops_per_second"] * 1e9 / chip[first["dtype"]]
+        row["chip_gflops"] = chip[first["dtype"]] / 1e9
+    return row
 
 
-def _speed(turn: dict[str, Any]) -> float:
+def a_second(turn: Told) -> float:
     """Return tokens a second of the steps behind the first."""
     return float(sum(turn["tokens"][1:]) / sum(turn["seconds"][1:]))
 
 
-def _speed_with_reference(turn: dict[str, Any]) -> float:
-    """Return the same with these steps' share of what was read before the first one."""
+def with_before(turn: Told) -> float:
+    """Return the same with these steps' share of what was done before the first one."""
     timed = sum(turn["tokens"][1:])
     before = turn["before"] * timed / sum(turn["tokens"])
     return float(timed / (sum(turn["seconds"][1:]) + before))
 
 
-def _turn(settings: dict[str, Any], folder: Path, peer: str) -> dict[str, Any]:
+def one_turn(asked: Asked, folder: Path, peer: str) -> Told:
     """Run one system in a process of its own, and return what it tells."""
-    asked, told = folder / "asked.json", folder / "told.json"
-    asked.write_text(json.dumps({**settings, "told": str(told)}))
+    work = WORKLOADS[asked["workload"]]
+    question, answer = folder / "asked.json", folder / "told.json"
+    precision = work.systems[asked["system"]].precision
+    question.write_text(json.dumps({**asked, "precision": precision, "told": str(answer)}))
     beside = os.pathsep.join(filter(None, [peer, os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": beside, "HF_HUB_OFFLINE": "1"}
     environment |= {"BURNISH_CACHE": tempfile.mkdtemp(dir=folder), "ACCELERATE_USE_CPU": "true"}
     if torch.accelerator.is_available():
         del environment["ACCELERATE_USE_CPU"]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(asked)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, str(SCRIPT), str(question)], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        sys.exit(f"{settings['system']}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(told.read_text())
+        sys.exit(f"{asked['workload']} {asked['system']}: {done.stderr[-2000:]}")
+    found: Told = json.loads(answer.read_text())
     return found
 
 
-def _write_table(rows: Sequence[dict[str, Any]], size: dict[str, int]) -> None:
-    headings = [
-        "system",
-        "settings",
-        "format",
-        "tokens/s",
-        "ours / theirs",
-        "with reference",
-        "peak MB",
-        "mean loss",
-        "gap",
-    ]
+def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Put all rows into the page's table."""
     lines = [
         [
+            row["workload"] if row["peer"] == OURS and row["settings"] == "default" else "",
             row["peer"],
             row["settings"],
-            row["dtype"],
-            f"{row['tokens_per_second']:.1f}",
-            f"{row['ratio']:.2f}",
-            f"{row['ratio_with_reference']:.2f}",
+            {"float32": "fp32", "bfloat16": "bf16"}[row["dtype"]],
+            f"{row['units_per_second']:.1f} {row['unit']}",
+            f"{row['tokens_per_second']:,.0f}",
+            _ratio(row),
+            f"{100 * row['share_of_chip']:.0f} %" if "share_of_chip" in row else "",
             f"{row['peak_mb']:,.0f}",
-            f"{fmean(row['losses']):.5f}",
-            f"{row['loss_gap']:.5f}",
+            f"{row['losses'][-1]:.4f}" if row["losses"] else "",
+            _gap(row),
         ]
         for row in rows
     ]
-    common.write_table(
-        "speed", "Speed of a preference step", headings, lines, NOTE.format(**size, timed=len(rows[0]["losses"]) - 1)
+    there = {row["key"] for row in rows}
+    notes = " ".join(f"{work.label}: {work.note}" for name, work in WORKLOADS.items() if name in there)
+    note = (
+        "Written by `python benchmarks/speed.py`. Real tokens count, padding does not. Seconds are those of the "
+        "processor, one thread, without the first step; all systems of a workload begin with the same weights and read "
+        "the same rows in the same batches. `default` is each one's own, its number format included. In brackets: with "
+        "what is read before the first step, as if there were but one epoch. `of the chip`: operations of matrix "
+        "products that our steps make, counted, over what the chip gives in the best of five products of 2,048 by "
+        "2,048. The gap is the largest between a system's loss and ours in the same format, in any step (autocast "
+        f"rounds at other places than weights in bf16 do), or how many answers are ours word for word. {notes}"
     )
+    write_table("speed", "Speed beside peers", HEADINGS, lines, note)
+
+
+def _gap(row: Mapping[str, Any]) -> str:
+    if "same_answers" in row:
+        return f"{100 * row['same_answers']:.0f} % alike"
+    return f"{row['loss_gap']:.5f}" if row["losses"] else ""
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    with_it = f" ({row['ratio_with_before']:.2f})" if abs(row["ratio_with_before"] - row["ratio"]) > 0.005 else ""
+    return f"{row['ratio']:.2f}{with_it}"
 
 
 if __name__ == "__main__":

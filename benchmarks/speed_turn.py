@@ -1,0 +1,24 @@
+"""One system's turn at one kind of work, in a process of its own, for benchmarks/speed.py.
+
+python benchmarks/speed_turn.py ASKED.json   → the file that ASKED.json names
+"""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from mining import peak_mb
+
+from burnish.run import write_json
+
+
+def main() -> None:
+    """Do the work, and write what it took."""
+    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    told = import_module(f"speed_{asked['workload']}").WORK.turn(asked)
+    write_json(Path(asked["told"]), {**told, "peak_mb": peak_mb()})
+
+
+if __name__ == "__main__":
+    main()
