@@ -1,5 +1,6 @@
 """Answers to many prompts, in passes: the numbers and the gradient of each prompt read alone."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import tiny
-from burnish.models.answers_apart import Row, logps_in_passes
+from burnish.models.answers_apart import Row, logps_in_passes, shared_beginning
 from burnish.models.load import load_writer
 from burnish.models.segments import Segments, is_packed, states_at
 
@@ -22,8 +23,13 @@ ROWS: list[Row] = [
     ([*QUESTION, 10], [9, 11]),
     ([7, 5, 9], [6, 8]),
     ([8, 5, 9], [6, 8]),  # of a question whose prompts share nothing
+    ([5, 7, 8, 10], [12, 6]),  # of a question whose prompts each leave something out: the last shares most
+    ([5, 6, 8, 10], [12, 6]),
+    ([5, 6, 7, 10], [12, 6]),
+    ([5, 6, 7, 8], [12, 6]),
 ]
-FAMILIES = [0, 0, 0, 1, 0, 2, 2]
+FAMILIES = [0, 0, 0, 1, 0, 2, 2, 3, 3, 3, 3]
+CHAIN = [5, *(5, 6), *(5, 6, 7)]  # what the others find in the last one
 
 
 def by_hand(network: Any) -> list[Tensor]:
@@ -56,7 +62,7 @@ def test_what_prompts_share_is_read_once_and_nothing_else_changes(
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     alone = sum(len(prompt) + len(answer) - 1 for prompt, answer in ROWS)
     if pass_tokens == 1000:
-        assert read == [alone - 3 * len(QUESTION)]
+        assert read == [alone - (len(QUESTION) + 1) - 2 * len(QUESTION) - len(CHAIN)]
     assert pass_tokens >= 1000 or max(read) <= max(pass_tokens, 8)
     (torch.cat(found) * weights).sum().backward()
     size = max(gradient.abs().max().item() for gradient in expected.values())
@@ -70,3 +76,12 @@ def test_an_encoder_decoder_reads_each_prompt(tmp_path: Path) -> None:
     theirs = [logps_in_passes(network, [row], pass_tokens=1, apart=True)[0] for row in ROWS]
     for found, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_prompts_are_compared_to_their_first_difference() -> None:
+    draw = random.Random(0)
+    for _ in range(300):
+        prompts = [[draw.randrange(2) for _ in range(draw.randint(0, 9))] for _ in range(draw.randint(1, 4))]
+        alike = list(zip(*prompts, strict=False))
+        expected = next((place for place, tokens in enumerate(alike) if len({*tokens}) > 1), len(alike))
+        assert shared_beginning([tuple(prompts[0]), *prompts[1:]]) == expected

@@ -1,7 +1,6 @@
 """Answers to many prompts, scored a few at a time: the activations of one pass, and the gradient of all of them."""
 
 from collections.abc import Sequence
-from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from burnish.models.packing import micro_batches, packed_batches
 from burnish.models.segments import is_packed
 
 Row = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt, and of its answer, neither of them empty
-Kin = tuple[int, Sequence[int]]  # first tokens that prompts share, and the prompts' places
+Kin = Sequence[tuple[int, int]]  # rows' places, and how many first tokens of the first one's prompt each has; that: 0
 
 
 def logps_in_passes(
@@ -30,13 +29,14 @@ def logps_in_passes(
     gradients flow back, with the same dropout (activation checkpointing of whole passes). So the memory is that of one
     pass however many rows there are, for one more forward pass, and the gradient is the same. apart: an encoder of its
     own reads the prompts. families: a number for each row; what prompts of one number begin with alike, the prompts of
-    one question with different passages, is read once a pass where the model reads without padding.
+    one question with different passages, is read once a pass where the model reads without padding: each goes on from
+    as much of one of them as it shares with that one.
     """
     packed = is_packed(model)
-    kin: list[Kin] = [(len(prompt), [place]) for place, (prompt, _) in enumerate(rows)]
+    kin: list[Kin] = [[(place, 0)] for place in range(len(rows))]
     if packed and families:
         kin = _kin(rows, families, pass_tokens)
-    sizes = [shared + sum(_own(rows[place], shared) for place in places) for shared, places in kin]
+    sizes = [sum(_own(rows[place], seen) for place, seen in together) for together in kin]
     groups = (packed_batches if packed else micro_batches)(range(len(kin)), sizes, budget=pass_tokens)
     keeps = len(groups) == 1 or not torch.is_grad_enabled()
     here = torch.empty(0, device=next(model.parameters()).device)  # tells `checkpoint` whose random state to bring back
@@ -46,33 +46,61 @@ def logps_in_passes(
         batch = _batch(rows, together, apart=apart)
         logps = _run(here, model, batch) if keeps else checkpoint(_run, here, model, batch, use_reentrant=False)
         assert isinstance(logps, Tensor)
-        places = [place for _, own in together for place in own]
+        places = [place for own in together for place, _ in own]
         found |= dict(zip(places, torch.split(logps, batch.lengths), strict=True))
     return [found[place] for place in range(len(rows))]
 
 
 def _kin(rows: Sequence[Row], families: Sequence[int], limit: int) -> list[Kin]:
-    """Return the rows of each family with what their prompts share, as many at a time as the limit has room for."""
+    """Return the rows of each family by what their prompts share, as many together as the limit has room for."""
     members: dict[int, list[int]] = {}
     for place, family in enumerate(families):
         members.setdefault(family, []).append(place)
     found: list[Kin] = []
-    for places in members.values():
-        shared = shared_beginning([rows[place][0] for place in places])
-        room = -1  # a family begins anew
-        for place in places:
-            own = _own(rows[place], shared)
-            if not shared or own > room:
-                found.append((shared or len(rows[place][0]), []))
-                room = limit - shared
-            found[-1] = (found[-1][0], [*found[-1][1], place])
-            room -= own
+    for own in members.values():
+        waiting = own
+        while waiting:
+            first, shared = _trunk([rows[place][0] for place in waiting])
+            together, room = [(waiting[first], 0)], limit - _own(rows[waiting[first]], 0)
+            left: list[int] = []
+            for number, (place, seen) in enumerate(zip(waiting, shared, strict=True)):
+                size = _own(rows[place], seen)
+                if number != first and seen and size <= room:
+                    together.append((place, seen))
+                    room -= size
+                elif number != first:
+                    left.append(place)
+            found.append(together)
+            waiting = left
     return found
+
+
+def _trunk(prompts: Sequence[Sequence[int]]) -> tuple[int, list[int]]:
+    """Return which prompt the others begin like, and how many first tokens each has of it.
+
+    It is the first one or the last: of prompts that each leave out another passage, the last keeps the others' order
+    longest.
+    """
+    shared = {number: [_alike(prompts[number], other) for other in prompts] for number in (0, len(prompts) - 1)}
+    first = max(shared, key=lambda number: sum(shared[number]) - len(prompts[number]))
+    return first, shared[first]
 
 
 def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
     """Return how many first tokens all prompts have alike."""
-    return sum(1 for _ in takewhile(lambda tokens: len({*tokens}) == 1, zip(*prompts, strict=False)))
+    return min((_alike(prompts[0], other) for other in prompts), default=0)
+
+
+def _alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many first tokens two prompts have alike, by halves, each compared at once."""
+    same, most = 0, min(len(one), len(other))
+    while same < most:
+        middle = (same + most + 1) // 2
+        if [*one[same:middle]] == [*other[same:middle]]:
+            same = middle
+        else:
+            most = middle - 1
+    return same
 
 
 def _own(row: Row, shared: int) -> int:
@@ -83,10 +111,8 @@ def _own(row: Row, shared: int) -> int:
 
 def _batch(rows: Sequence[Row], together: Sequence[Kin], *, apart: bool) -> CompletionBatch:
     if apart:
-        return collate_branches_apart(
-            [(rows[place][0], (rows[place][1],)) for _, places in together for place in places]
-        )
-    return collate_kin([(shared, [rows[place] for place in places]) for shared, places in together])
+        return collate_branches_apart([(rows[place][0], (rows[place][1],)) for own in together for place, _ in own])
+    return collate_kin([[(seen, *rows[place]) for place, seen in own] for own in together])
 
 
 def _run(_: Tensor, model: nn.Module, batch: CompletionBatch) -> Tensor:

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from burnish.models.logps import target_logps
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.policy import token_logps
-from burnish.models.segments import Branches, Segments, lay_out, logits_at, plain_head, states_at
+from burnish.models.segments import Branches, Segments, lay_kin, lay_out, logits_at, plain_head, states_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +64,23 @@ def collate_branches(rows: Sequence[Branches]) -> CompletionBatch:
     return CompletionBatch(segments, torch.tensor(places), *_targets(rows))
 
 
-def collate_kin(kin: Sequence[tuple[int, Sequence[tuple[Sequence[int], Sequence[int]]]]]) -> CompletionBatch:
-    """Return the batch of a causal model whose prompts begin alike in groups: what a group shares stands there once.
+def collate_kin(kin: Sequence[Sequence[tuple[int, Sequence[int], Sequence[int]]]]) -> CompletionBatch:
+    """Return the batch of a causal model whose prompts begin alike in groups: what is shared stands there once.
 
-    kin: of each group, how many first tokens its prompts share, at least one, and its prompts, each with its one
-    completion. Lengths are in the groups' order.
+    kin: of each group its rows: how many first tokens of the group's first prompt this one begins with, at least one
+    and 0 for the first itself, its prompt, and its one completion. Lengths are in the groups' order.
     """
-    rows = [
-        (
-            group[0][0][:shared],
-            [[*prompt[shared:], *completion[:-1]] for prompt, completion in group],
-        )
-        for shared, group in kin
-    ]
-    segments, found = lay_out(rows)
+    rows = [[(seen, [*prompt[seen:], *completion[:-1]]) for seen, prompt, completion in group] for group in kin]
+    segments, found = lay_kin(rows)
     places: list[int] = []
     targets: list[int] = []
     lengths: list[int] = []
-    start = 0
-    for (beginning, branches), (shared, group), behind in zip(rows, kin, found, strict=True):
-        for (prompt, completion), own in zip(group, behind, strict=True):
-            before = [start + shared - 1, *own]
-            places += before[len(prompt) - shared :]
+    for group, behind in zip(kin, found, strict=True):
+        for (seen, prompt, completion), own in zip(group, behind, strict=True):
+            before = [behind[0].start + seen - 1, *own]
+            places += before[len(prompt) - seen :]
             targets += completion
             lengths.append(len(completion))
-        start += len(beginning) + sum(map(len, branches))
     return CompletionBatch(segments, torch.tensor(places), torch.tensor(targets), lengths)
 
 

@@ -88,26 +88,38 @@ def lay_out(rows: Sequence[Branches]) -> tuple[Segments, list[list[range]]]:
     rows: what comes first, not empty, and its branches, of which any may be empty. The first branch goes on in the
     piece that the shared tokens are in: what it sees is all that stands before it.
     """
+    kin = [
+        [(0, [*shared, *(branches[0] if branches else ())]), *((len(shared), branch) for branch in branches[1:])]
+        for shared, branches in rows
+    ]
+    segments, places = lay_kin(kin)
+    behind = [
+        [range(first.start + len(shared), first.stop), *others][: len(branches)]
+        for (shared, branches), (first, *others) in zip(rows, places, strict=True)
+    ]
+    return segments, behind
+
+
+def lay_kin(kin: Sequence[Sequence[tuple[int, Sequence[int]]]]) -> tuple[Segments, list[list[range]]]:
+    """Return the row that holds these texts, and where the own tokens of each stand in it.
+
+    kin: of each group its first text whole, with 0, and of the others how many tokens each begins with that the first
+    begins with too, at least one, and what comes behind these, which may be nothing.
+    """
     ids: list[int] = []
     positions: list[int] = []
     pieces: list[Piece] = []
     places: list[list[range]] = []
-    for shared, branches in rows:
-        start, places_here = len(ids), []
-        ids += shared
-        for number, branch in enumerate(branches):
-            first = len(ids)
-            ids += branch
-            places_here.append(range(first, len(ids)))
-            if number and branch:
-                pieces.append(Piece(first, len(ids), start, len(shared)))
-            elif not number:
-                pieces.append(Piece(start, len(ids), start, 0))
-        if not branches:
-            pieces.append(Piece(start, len(ids), start, 0))
+    for group in kin:
+        trunk, places_here = len(ids), []
+        for seen, own in group:
+            start = len(ids)
+            ids += own
+            positions += range(seen, seen + len(own))
+            places_here.append(range(start, len(ids)))
+            if own:
+                pieces.append(Piece(start, len(ids), trunk, seen))
         places.append(places_here)
-    for piece in pieces:
-        positions += range(piece.seen, piece.seen + piece.own)
     return Segments(torch.tensor(ids), torch.tensor(positions), tuple(pieces)), places
 
 
