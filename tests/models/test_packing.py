@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from burnish.models.packing import blocks, micro_batches, packed_batches
+from burnish.models.packing import blocks, micro_batches
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -46,10 +46,10 @@ def test_groups_hold_rows_of_similar_length_within_the_budget():
 def test_packed_groups_hold_every_row_once_within_the_budget():
     draw = random.Random(0)
     tokens = [draw.randint(1, 40) for _ in range(60)]
-    groups = packed_batches(range(60), tokens, budget=100)
+    groups = micro_batches(range(60), tokens, budget=100, padded=False)
     assert sorted(row for group in groups for row in group) == list(range(60))
     sizes = [sum(tokens[row] for row in group) for group in groups]
     assert max(sizes) <= 100
     assert len(groups) <= sum(tokens) / 60  # at most 40 of 100 tokens stay free
-    assert packed_batches([3, 1], [0, 500, 0, 7], budget=100) == [[1], [3]]
-    assert packed_batches([], [], budget=100) == []
+    assert micro_batches([3, 1], [0, 500, 0, 7], budget=100, padded=False) == [[1], [3]]
+    assert micro_batches([], [], budget=100, padded=False) == []

@@ -12,7 +12,7 @@ from burnish.models.completions import (
     collate_kin,
     completion_logps,
 )
-from burnish.models.packing import micro_batches, packed_batches
+from burnish.models.packing import micro_batches
 from burnish.models.segments import is_packed
 
 Row = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt, and of its answer, neither of them empty
@@ -37,7 +37,7 @@ def logps_in_passes(
     if packed and families:
         kin = _kin(rows, families, pass_tokens)
     sizes = [sum(_own(rows[place], seen) for place, seen in together) for together in kin]
-    groups = (packed_batches if packed else micro_batches)(range(len(kin)), sizes, budget=pass_tokens)
+    groups = micro_batches(range(len(kin)), sizes, budget=pass_tokens, padded=not packed)
     keeps = len(groups) == 1 or not torch.is_grad_enabled()
     here = torch.empty(0, device=next(model.parameters()).device)  # tells `checkpoint` whose random state to bring back
     found: dict[int, Tensor] = {}

@@ -4,33 +4,21 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
-def micro_batches(rows: Sequence[int], tokens: Sequence[int], *, budget: int) -> list[list[int]]:
-    """Cut a step's rows into groups of similar length whose padded size stays within the budget.
+def micro_batches(rows: Sequence[int], tokens: Sequence[int], *, budget: int, padded: bool = True) -> list[list[int]]:
+    """Cut a step's rows into groups of similar length whose size stays within the budget.
 
-    A row longer than the budget stands alone.
-    """
-    groups: list[list[int]] = []
-    for row in sorted(rows, key=lambda r: (-tokens[r], r)):
-        if groups and (len(groups[-1]) + 1) * tokens[groups[-1][0]] <= budget:
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-    return groups
-
-
-def packed_batches(rows: Sequence[int], tokens: Sequence[int], *, budget: int) -> list[list[int]]:
-    """Cut a step's rows into groups of similar length whose tokens, without padding, stay within the budget.
-
-    A row longer than the budget stands alone.
+    padded: whether a group is a rectangle, as wide as its longest row; else its tokens alone count. A row longer than
+    the budget stands alone.
     """
     groups: list[list[int]] = []
     room = 0
     for row in sorted(rows, key=lambda r: (-tokens[r], r)):
-        if not groups or tokens[row] > room:
+        size = tokens[groups[-1][0]] if groups and padded else tokens[row]
+        if not groups or size > room:
             groups.append([])
-            room = budget
+            size, room = tokens[row], budget
         groups[-1].append(row)
-        room -= tokens[row]
+        room -= size
     return groups
 
 

@@ -27,7 +27,7 @@ from burnish.models.completions import (
 )
 from burnish.models.dropout import still
 from burnish.models.load import load_writer
-from burnish.models.packing import micro_batches, packed_batches
+from burnish.models.packing import micro_batches
 from burnish.models.render import prompt_ids, render
 from burnish.models.save import save_network
 from burnish.models.segments import is_packed
@@ -192,7 +192,7 @@ class Fewshot(Task):
         self, model: nn.Module, rows: Sequence[int], tokens: Sequence[int], *, budget: int
     ) -> list[list[int]]:
         """Cut a step's rows into groups that are read at once, counting padding only where the model needs it."""
-        return (packed_batches if is_packed(model) else micro_batches)(rows, tokens, budget=budget)
+        return micro_batches(rows, tokens, budget=budget, padded=not is_packed(model))
 
     def count(self, batch: FewshotBatch) -> int:
         """Count the rows."""

@@ -23,7 +23,7 @@ from burnish.models.completions import (
 from burnish.models.decode import answers_to
 from burnish.models.divergence import divergence
 from burnish.models.load import load_writer
-from burnish.models.packing import micro_batches, packed_batches
+from burnish.models.packing import micro_batches
 from burnish.models.render import Turns, render, render_turns
 from burnish.models.save import save_network
 from burnish.models.segments import is_packed
@@ -132,7 +132,7 @@ class Generate(Task):
         self, model: nn.Module, rows: Sequence[int], tokens: Sequence[int], *, budget: int
     ) -> list[list[int]]:
         """Cut a step's rows into groups that are read at once, counting padding only where the model needs it."""
-        return (packed_batches if is_packed(model) else micro_batches)(rows, tokens, budget=budget)
+        return micro_batches(rows, tokens, budget=budget, padded=not is_packed(model))
 
     def count(self, batch: CompletionBatch) -> int:
         """Count the trained tokens."""

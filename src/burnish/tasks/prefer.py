@@ -17,7 +17,7 @@ from burnish.losses.kto import Kto
 from burnish.metrics import Metric
 from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, is_apart
 from burnish.models.load import load_writer, resolve
-from burnish.models.packing import micro_batches, packed_batches
+from burnish.models.packing import micro_batches
 from burnish.models.reference import (
     answer_keys,
     answer_logps,
@@ -190,7 +190,7 @@ class Prefer(Task):
         """Cut a step's rows into groups that are read at once, counting padding only where the model needs it."""
         if not self.divisible:
             return super().micro_batches(model, rows, tokens, budget=budget)
-        return (packed_batches if is_packed(model) else micro_batches)(rows, tokens, budget=budget)
+        return micro_batches(rows, tokens, budget=budget, padded=not is_packed(model))
 
     def count(self, batch: PreferBatch) -> int:
         """Count the rows."""

@@ -25,7 +25,7 @@ from burnish.models.completions import (
 from burnish.models.decode import Sampling, answers_to, read_back, sample
 from burnish.models.dropout import drops
 from burnish.models.load import load_writer
-from burnish.models.packing import micro_batches, packed_batches
+from burnish.models.packing import micro_batches
 from burnish.models.policy import Advantage, Group, advantages, deviation, entropy, token_logps
 from burnish.models.render import prompt_ids
 from burnish.models.save import save_network
@@ -245,7 +245,7 @@ class Reinforce(Task):
     ) -> list[list[int]]:
         """Cut a step's groups into those that are read at once; one that is too long stands alone, whole."""
         if is_packed(model):
-            return packed_batches(rows, tokens, budget=budget)
+            return micro_batches(rows, tokens, budget=budget, padded=False)
         repeated = [count * self.samples for count in tokens]  # each text is read behind a prompt of its own
         return micro_batches(rows, repeated, budget=budget)
 
