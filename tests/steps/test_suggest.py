@@ -52,6 +52,10 @@ def table(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
     return str(path)
 
 
+def chat(*said: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in zip(("user", "assistant"), said, strict=True)]
+
+
 def suggested(data: str, folder: Path, *models: Path, **columns: str) -> tuple[Path, list[str]]:
     said: list[str] = []
     out = suggest(
@@ -94,6 +98,9 @@ def test_labels_give_a_classifier_that_can_be_trained(models: Path, tmp_path: Pa
         ("regress", [{"text": text, "pair": text[::-1], "score": n / 3} for n, text in enumerate(texts(50))], "bert"),
         ("retrieve", [{"query": text[:9] + str(n), "positive": text} for n, text in enumerate(texts(50))], "bert"),
         ("generate", [{"prompt": text, "completion": text[:5]} for text in texts(50)], "llama"),
+        ("generate", [{"messages": chat(text, text[:5]), "source": "x"} for text in texts(50)], "llama"),
+        ("prefer", [{"prompt": text, "chosen": "cat", "rejected": "dog", "why": 1} for text in texts(50)], "llama"),
+        ("prefer", [{"chosen": chat(text, "cat"), "rejected": chat(text, "dog")} for text in texts(50)], "llama"),
         ("pretrain", [{"text": text * 9} for text in texts(50)], "llama"),
         (
             "extract",
@@ -112,6 +119,23 @@ def test_every_record_gives_a_recipe_that_passes_check(
     assert read_recipe(out, Recipe).task.kind == kind
     assert any(line.startswith("time:") for line in check(out, []))
     assert any(line.startswith("split: 30 train, 10 dev, 10 test") for line in said)
+
+
+def test_what_stands_beside_an_instruction_is_read(models: Path, tmp_path: Path):
+    rows = [{"instruction": "say it again", "input": text, "output": text} for text in texts(50)]
+    out, said = suggested(table(tmp_path / "t.jsonl", rows), tmp_path, models / "llama")
+    assert said[0] == "50 rows of Completion: as they stand"
+    assert not any("not read" in line for line in said)
+    first = json.loads(Path(read_recipe(out, Recipe).data.train).read_text().splitlines()[0])  # type: ignore[arg-type]
+    assert any(text in json.dumps(first["prompt"]) for text in texts(50))
+
+
+def test_real_preferences_give_a_recipe_at_a_tenth_of_the_rate(models: Path, tmp_path: Path):
+    out, said = suggested(str(real_data("preferences") / "dpo_en_demo.json"), tmp_path, models / "llama")
+    recipe = read_recipe(out, Recipe)
+    assert (recipe.task.kind, recipe.method.kind, recipe.method.learning_rate) == ("prefer", "lora", 1e-4)
+    assert said[0].endswith("rows of Preference: as they stand")
+    assert recipe.training.epochs <= 3
 
 
 def test_among_equals_the_smallest_model_is_taken(models: Path, tmp_path: Path):

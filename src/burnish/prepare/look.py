@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from burnish.preference_rows import Preference
 from burnish.prepare.balance import labels_of
 from burnish.prepare.dedup import exact_duplicates
 from burnish.prepare.labels import LabelReport, check_labels
@@ -67,7 +68,7 @@ def main_text(row: Record) -> str:
     """Return the text by which a row is known: two rows of which it is the same must stand on one side of a split."""
     if isinstance(row, Scored):
         return f"{row.text}\n{row.pair}" if row.pair else row.text
-    if isinstance(row, Completion):
+    if isinstance(row, Completion | Preference):
         return row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
     if isinstance(row, Pair):
         return row.query
@@ -79,9 +80,10 @@ def main_text(row: Record) -> str:
 
 def read_texts(row: Record) -> list[str]:
     """Return the texts that a model reads of a row at once, as one or several inputs."""
-    if isinstance(row, Completion):
+    if isinstance(row, Completion | Preference):
         prompt = [row.prompt] if isinstance(row.prompt, str) else [message.content for message in row.prompt]
-        return ["\n".join([*prompt, row.completion])]
+        answers = [row.completion] if isinstance(row, Completion) else [row.chosen, row.rejected]
+        return ["\n".join([*prompt, answer]) for answer in answers]
     if isinstance(row, Pair):
         return [row.query, *row.positives, *row.negatives]
     if isinstance(row, Extraction):

@@ -1,10 +1,11 @@
 """Which record a table holds, told by the names of its columns and by what stands in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from burnish.errors import DataError, near_miss
+from burnish.preference_rows import Preference
 from burnish.records import Completion, Document, Extraction, Labelled, Pair, Record, Scored
 from burnish.table_files import Table
 
@@ -19,6 +20,7 @@ _OPTIONAL = {
 }
 # What columns are called, most special record first: the first whose fields are all there is the one.
 _NEEDED: dict[type[Record], dict[str, tuple[str, ...]]] = {
+    Preference: {"prompt": ("prompt", "instruction", "question"), "chosen": ("chosen",), "rejected": ("rejected",)},
     Extraction: {"question": ("question", "query"), "context": ("context", "passage"), "answers": ("answers",)},
     Pair: {
         "query": ("query", "question", "anchor"),
@@ -40,7 +42,10 @@ _FEW_NUMBERS = 20  # so many different whole numbers are names of classes; more,
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The record that a table holds, which column holds which field, and what is left out; notes for a person."""
+    """The record that a table holds, which column holds which field, and what is left out; notes for a person.
+
+    columns: none where the rows have a form that the record reads itself, as chats have.
+    """
 
     record: type[Record]
     columns: Mapping[str, str]
@@ -55,6 +60,8 @@ def match(table: Table, columns: Mapping[str, str]) -> Match:
     Raises:
         DataError: none fits; the message names what is nearest to fitting.
     """
+    if not columns and (form := _form(table)):
+        return form
     found = {record: _found(record, table.columns, columns) for record in _NEEDED if set(columns) <= _fields(record)}
     if not found:
         known = sorted(set().union(*(_fields(record) for record in _NEEDED)))
@@ -67,12 +74,28 @@ def match(table: Table, columns: Mapping[str, str]) -> Match:
     if record is Labelled and _are_scores(table, places["label"]) and "label" not in columns:
         places = {"text": places["text"], "score": places["label"], **_optional(Scored, table.columns)}
         record = Scored
-    used = {column.split(".")[0] for column in places.values()}
-    unread = [column for column in table.columns if column not in used]
-    notes = [f"columns that are not read: {', '.join(unread)}"] if unread else []
+    unread, notes = _unread(table, [column.split(".")[0] for column in places.values()])
     if record is Document:
         notes += [hint for column in unread if (hint := _hint(column))]
     return Match(record, places, tuple(notes))
+
+
+def _form(table: Table) -> Match | None:
+    """Return the record whose rows stand as other libraries write them: chats, and answers of which one is better."""
+    record = Preference if {"chosen", "rejected"} <= {*table.columns} else Completion
+    form = next((form for form in record.forms if form in table.columns), None)
+    if form in ("chosen", "rejected") and not isinstance(next(iter(_values(table, form)), None), list):
+        return None
+    if form is None or (form == "instruction" and "output" not in table.columns):
+        return None
+    beside = {"chosen", "rejected", "prompt"} if record is Preference else set()
+    return Match(record, {}, tuple(_unread(table, {form, *record.forms[form], *beside, "id", "group"})[1]))
+
+
+def _unread(table: Table, used: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the columns that are left out, and the note that says so."""
+    unread = [column for column in table.columns if column not in used]
+    return unread, [f"columns that are not read: {', '.join(unread)}"] if unread else []
 
 
 def _fields(record: type[Record]) -> set[str]:

@@ -18,6 +18,7 @@ from burnish.models.load import is_encoder_decoder, resolve
 from burnish.models.precision import chosen_dtype
 from burnish.models.reading import kind_of
 from burnish.models.safety import transformer_folder
+from burnish.preference_rows import Preference
 from burnish.prepare.balance import labels_of
 from burnish.prepare.look import Look, common_labels
 from burnish.prepare.stratify import split_stratified
@@ -29,7 +30,7 @@ from burnish.text import fingerprint
 ROWS = 2_000  # that a probe reads, drawn by a hash of their ids
 QUERIES = 500  # that a retriever is tried on
 FOLDS = 5
-WRITTEN = (Completion, Document)  # what a model is needed for that writes
+WRITTEN = (Completion, Preference, Document)  # what a model is needed for that writes
 
 Found: TypeAlias = list[str] | list[tuple[str, ...]] | list[float]
 
@@ -69,7 +70,7 @@ def candidates(record: type[Record], named: Sequence[str]) -> list[str]:
         if embedded.installed(name) and model.file.endswith(".gguf") == writes  # the form in which chat models come
     ]
     for name in named:
-        if record is Completion and kind_of(name) == "masked":
+        if record in (Completion, Preference) and kind_of(name) == "masked":
             raise ModelError(f"{name}: this model fills gaps and writes no text; the rows need one that does")
     found = list(dict.fromkeys([*at_hand, *named]))
     if not found:

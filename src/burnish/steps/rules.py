@@ -10,12 +10,14 @@
    arXiv 2405.09673). Above, every weight of an encoder. A writer of chats gets LoRA, which ends where full
    fine-tuning does on small sets, at a fraction of the memory ("LoRA Without Regret", Thinking Machines 2025);
    one that reads on in documents is trained in full, where LoRA falls behind (Biderman et al.).
-5. The learning rate is the one that ships with the method, since no rate suits two of them.
+5. The learning rate is the one that ships with the method, since no rate suits two of them; for preferences a tenth of
+   it, since they correct what right answers have taught.
 6. The batch is 32, for a writer 16 (LoRA suffers from large ones), for a retriever 64, whose negatives come from the
    batch; and halved, down to 8, until an epoch has 10 steps.
 7. Epochs: 3 as in BERT (Devlin et al. 2019), and as many more, up to 20, as 300 steps take: small sets need the
    steps more than they suffer from the repetition (Mosbach et al. 2021, arXiv 2006.04884). Where there is no new
-   head to be learned, 2 to 5. With more than 3, the run ends after 3 dev scores in a row without a better one.
+   head to be learned, 2 to 5; with preferences 1 to 3. With more than 3, the run ends after 3 dev scores in a row
+   without a better one.
 8. One row in ten to score while training and one in ten to test on; under 1,000 rows one in five each, since the
    interval of few test rows is too wide to tell anything.
 """
@@ -26,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from burnish.methods import Method
+from burnish.preference_rows import Preference
 from burnish.records import Completion, Document, Extraction, Labelled, Pair, Record, Scored
 from burnish.train.batches import step_count
 
@@ -42,6 +45,7 @@ _KINDS: dict[type[Record], str] = {
     Extraction: "extract",
     Pair: "retrieve",
     Completion: "generate",
+    Preference: "prefer",
     Document: "pretrain",
 }
 _NEW_HEAD = (Labelled, Scored, Extraction)
@@ -112,9 +116,10 @@ def _task(facts: Facts) -> tuple[dict[str, Any], str]:
         why = f"queries and passages; 99 % have up to {queries} and {passages} tokens"
         return {"kind": kind, "query_tokens": queries, "passage_tokens": passages}, why
     text = facts.lengths["text"]
-    if record is Completion:
+    if record in (Completion, Preference):
         most = _rounded(text.longest + TEMPLATE, facts.room)
-        return {"kind": kind, "max_tokens": most}, f"prompts with completions, of up to {text.longest} tokens"
+        why = "prompts with completions" if record is Completion else "prompts with a better and a worse answer"
+        return {"kind": kind, "max_tokens": most}, f"{why}, of up to {text.longest} tokens"
     most = _rounded(text.nearly_all, facts.room)
     task: dict[str, Any] = {"kind": kind, "max_tokens": most}
     why = f"99 % of the texts have up to {text.nearly_all} tokens"
@@ -136,24 +141,26 @@ def _method(facts: Facts) -> tuple[dict[str, Any], str]:
     name, why = "full", f"{facts.rows:,} rows are enough to move every weight"
     if facts.record is Document:
         why = "new texts are learned better by all weights than by LoRA's few"
-    elif facts.record is Completion:
+    elif facts.record in (Completion, Preference):
         name, why = "lora", "ends where full fine-tuning does on sets of this kind, at a fraction of the memory"
     elif facts.rows < HEAD_ROWS and facts.record in _NEW_HEAD:
         name, why = "head", f"{facts.rows} rows would be learned by heart by any weight but the head's"
     elif facts.rows < FEW_ROWS:
         name, why = "lora", f"{facts.rows} rows: few weights move, and the model keeps what it knew"
     rate: float = Method.read(name).learning_rate
+    if facts.record is Preference:
+        return {"kind": name, "learning_rate": rate / 10}, f"{why}; a tenth of {name}'s own rate"
     return {"kind": name, "learning_rate": rate}, f"{why}; the rate is {name}'s own"
 
 
 def _training(facts: Facts) -> Setting:
     """Return batch, epochs and early stopping (rules 6 and 7)."""
     items = max(1, facts.tokens // min(BLOCK_TOKENS, facts.room)) if facts.record is Document else facts.rows
-    batch = {Completion: 16, Document: 16, Pair: 64}.get(facts.record, 32)
+    batch = {Completion: 16, Preference: 16, Document: 16, Pair: 64}.get(facts.record, 32)
     while batch > 8 and step_count(items, batch=batch, epochs=1) < 10:
         batch //= 2
     steps = step_count(items, batch=batch, epochs=1)
-    fewest, most = (3, EPOCHS) if facts.record in _NEW_HEAD else (2, 5)
+    fewest, most = (3, EPOCHS) if facts.record in _NEW_HEAD else (1, 3) if facts.record is Preference else (2, 5)
     epochs = min(most, max(fewest, math.ceil(STEPS / steps)))
     training: dict[str, Any] = {"epochs": epochs, "batch": batch}
     why = f"an epoch has {steps} steps; {epochs} epochs make {steps * epochs:,}"

@@ -109,7 +109,7 @@ def _told(rows: Sequence[Record], found: Match, seen: Look) -> list[str]:
     places = ", ".join(f"{field} from {column}" for field, column in found.columns.items())
     scripts = ", ".join(f"{name} {share:.1%}" for name, share in seen.scripts.items())
     lines = [
-        f"{len(rows):,} rows of {found.record.__name__}: {places}",
+        f"{len(rows):,} rows of {found.record.__name__}: {places or 'as they stand'}",
         *found.notes,
         f"script: {scripts or 'no letters'}",
         f"{seen.copies:,} rows have the text of an earlier one, {seen.contradictions:,} of them say something else; "
