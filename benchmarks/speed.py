@@ -23,9 +23,10 @@ from typing import Any
 
 import torch
 from common import RESULTS, names, write_results, write_table
-from speed_work import Asked, Told, Work, clock
+from speed_work import MODELS, Asked, Told, Work, clock
 
 from burnish.run import read_json
+from burnish.train.processes import processes
 
 SCRIPT = Path(__file__).with_name("speed_turn.py")
 WORKLOADS: dict[str, Work] = {
@@ -33,7 +34,6 @@ WORKLOADS: dict[str, Work] = {
     for name in ("retriever", "encode", "classify", "sft", "dpo", "joint", "generate")
 }
 OURS = "burnish"
-SIDE = 2048  # of the matrices whose product tells what the chip gives
 HEADINGS = (
     "workload",
     "system",
@@ -59,83 +59,88 @@ def main() -> None:
     path = RESULTS / "speed.json"
     earlier = read_json(path)["rows"] if path.is_file() and not told.quick else []
     rows = {name: [row for row in earlier if row.get("key") == name] for name in WORKLOADS}
-    chip = {
-        precision: gemm_rate(dtype) for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
-    }
-    print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in chip.items()}, flush=True)
+    chip = chip_rates()
     for name in told.workloads:
         with tempfile.TemporaryDirectory() as folder:
-            rows[name] = compared(name, Path(folder), chip, told)
+            asked = {"workload": name, "turns": told.turns, "peer": told.peer, "quick": told.quick}
+            rows[name] = compared(WORKLOADS[name], asked, Path(folder), chip)
         found = [row for each in rows.values() for row in each]
         write_results("speed", found, quick=told.quick)
         if not told.quick:
             write_page(found)
 
 
+def chip_rates() -> dict[str, float]:
+    """Return the operations a second of matrix products in both formats."""
+    found = {name: gemm_rate(dtype) for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))}
+    print("matrix products, GFLOP/s:", {name: round(rate / 1e9) for name, rate in found.items()}, flush=True)
+    return found
+
+
 def gemm_rate(dtype: torch.dtype) -> float:
     """Return the operations a second of the best of a few square matrix products."""
-    left, right = torch.randn(2, SIDE, SIDE).to(dtype).unbind()
+    device = processes().device
+    side = 2048 if device.type == "cpu" else 8192
+    left, right = torch.randn(2, side, side, device=device).to(dtype).unbind()
     best = float("inf")
     for _ in range(5):
         began = clock()
         (left @ right).sum().item()
         best = min(best, clock() - began)
-    return 2 * SIDE**3 / best
+    return 2 * side**3 / best
 
 
-def compared(name: str, folder: Path, chip: Mapping[str, float], told: Any) -> list[dict[str, Any]]:
-    """Return a row for each system."""
-    work = WORKLOADS[name]
-    size = work.quick if told.quick else work.size
-    asked: Asked = {"workload": name, **size, **work.begin(folder, size)}
+def compared(work: Work, asked: Asked, folder: Path, chip: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return a row for each system. asked: the workload, turns, peer and quick, and what is given to `begin`."""
+    asked = {**MODELS, **(work.quick if asked["quick"] else work.size), "module": work.turn.__module__, **asked}
+    asked |= work.begin(folder, asked)
     turns: dict[str, list[Told]] = {system: [] for system in work.systems}
-    for turn in range(told.turns):
+    for turn in range(asked["turns"]):
         for system in sorted(work.systems, reverse=bool(turn % 2)):
-            turns[system].append(one_turn({**asked, "system": system}, folder, told.peer))
-            print(name, system, {key: turns[system][-1][key] for key in ("seconds", "losses", "peak_mb")}, flush=True)
-    flops = 0.0
-    if work.counted:
-        flops = one_turn({**asked, "system": OURS, "count": True}, folder, told.peer)["flops"]
-    return [row_of(name, system, turns, flops, chip, asked["batch"]) for system in work.systems]
+            turns[system].append(one_turn(work, {**asked, "system": system}, folder))
+            told = {key: turns[system][-1][key] for key in ("seconds", "losses", "peak_mb")}
+            print(asked["workload"], system, told, flush=True)
+    flops = one_turn(work, {**asked, "system": OURS, "count": True}, folder)["flops"] if work.counted else 0.0
+    return [row_of(work, system, turns, flops, chip, asked) for system in work.systems]
 
 
 def row_of(
-    name: str, system: str, turns: Mapping[str, list[Told]], flops: float, chip: Mapping[str, float], batch: int
+    work: Work, system: str, turns: Mapping[str, list[Told]], flops: float, chip: Mapping[str, float], asked: Asked
 ) -> dict[str, Any]:
     """Return what one system's turns came to, held against ours. flops: of all our steps."""
-    work, found, ours = WORKLOADS[name], turns[system], turns[OURS]
-    as_it_is = work.systems[system]
-    first = found[0]
-    alike = next(one for one in turns["burnish-fp32"] + ours if one["dtype"] == first["dtype"])  # in the same format
+    found, ours = turns[system], turns[OURS]
+    as_it_is, first = work.systems[system], found[0]
+    alike = [one for one in [*turns.get(f"{OURS}-fp32", ()), *ours] if one["dtype"] == first["dtype"]]
     speed, whole = median(map(a_second, found)), median(with_before(turn) for turn in found)
-    gaps = [abs(one - other) for one, other in zip(alike["losses"], first["losses"], strict=True)]
     timed = sum(first["tokens"][1:])
+    units = first.get("units", [asked["batch"]] * len(first["tokens"]))
     row = {
-        "key": name,
+        "key": asked["workload"],
         "workload": work.label,
         "unit": work.unit,
         "peer": as_it_is.name,
         "settings": as_it_is.settings,
         "dtype": first["dtype"],
         "tokens_per_second": speed,
-        "units_per_second": speed * sum(first.get("units", [batch] * len(first["tokens"]))[1:]) / timed,
+        "units_per_second": speed * sum(units[1:]) / timed,
         "tokens_per_second_with_before": whole,
         "seconds": first["seconds"],
         "seconds_before": first["before"],
         "tokens": first["tokens"],
         "peak_mb": median(turn["peak_mb"] for turn in found),
         "losses": first["losses"],
-        "loss_gap": max(gaps, default=0.0),
         "turns": len(found),
         "ratio": median(map(a_second, ours)) / speed,
         "ratio_with_before": median(map(with_before, ours)) / whole,
     }
-    if "written" in first:
-        row["same_answers"] = fmean(one == other for one, other in zip(alike["written"], first["written"], strict=True))
+    if alike and first["losses"]:
+        row["loss_gap"] = max(abs(a - b) for a, b in zip(alike[0]["losses"], first["losses"], strict=True))
+    if alike and "written" in first:
+        row["same_answers"] = fmean(a == b for a, b in zip(alike[0]["written"], first["written"], strict=True))
     if flops and system == OURS:
         row["gflops_per_second"] = flops / sum(first["tokens"]) * speed / 1e9
-        row["share_of_chip"] = row["gflops_per_second"] * 1e9 / chip[first["dtype"]]
         row["chip_gflops"] = chip[first["dtype"]] / 1e9
+        row["share_of_chip"] = row["gflops_per_second"] / row["chip_gflops"]
     return row
 
 
@@ -151,17 +156,16 @@ def with_before(turn: Told) -> float:
     return float(timed / (sum(turn["seconds"][1:]) + before))
 
 
-def one_turn(asked: Asked, folder: Path, peer: str) -> Told:
+def one_turn(work: Work, asked: Asked, folder: Path) -> Told:
     """Run one system in a process of its own, and return what it tells."""
-    work = WORKLOADS[asked["workload"]]
     question, answer = folder / "asked.json", folder / "told.json"
     precision = work.systems[asked["system"]].precision
     question.write_text(json.dumps({**asked, "precision": precision, "told": str(answer)}))
-    beside = os.pathsep.join(filter(None, [peer, os.environ.get("PYTHONPATH", "")]))
+    beside = os.pathsep.join(filter(None, [asked["peer"], os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": beside, "HF_HUB_OFFLINE": "1"}
-    environment |= {"BURNISH_CACHE": tempfile.mkdtemp(dir=folder), "ACCELERATE_USE_CPU": "true"}
-    if torch.accelerator.is_available():
-        del environment["ACCELERATE_USE_CPU"]
+    environment["BURNISH_CACHE"] = tempfile.mkdtemp(dir=folder)
+    if not torch.accelerator.is_available():
+        environment["ACCELERATE_USE_CPU"] = "true"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(question)], env=environment, capture_output=True, text=True, check=False
     )
@@ -171,24 +175,25 @@ def one_turn(asked: Asked, folder: Path, peer: str) -> Told:
     return found
 
 
+def table_line(row: Mapping[str, Any]) -> list[str]:
+    """Return a row of the page's table."""
+    return [
+        row["workload"] if row["peer"] == OURS and row["settings"] == "default" else "",
+        row["peer"],
+        row["settings"],
+        {"float32": "fp32", "bfloat16": "bf16"}[row["dtype"]],
+        f"{row['units_per_second']:,.1f} {row['unit']}",
+        f"{row['tokens_per_second']:,.0f}",
+        _ratio(row),
+        f"{100 * row['share_of_chip']:.0f} %" if "share_of_chip" in row else "",
+        f"{row['peak_mb']:,.0f}",
+        f"{row['losses'][-1]:.4f}" if row["losses"] else "",
+        _gap(row),
+    ]
+
+
 def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
     """Put all rows into the page's table."""
-    lines = [
-        [
-            row["workload"] if row["peer"] == OURS and row["settings"] == "default" else "",
-            row["peer"],
-            row["settings"],
-            {"float32": "fp32", "bfloat16": "bf16"}[row["dtype"]],
-            f"{row['units_per_second']:.1f} {row['unit']}",
-            f"{row['tokens_per_second']:,.0f}",
-            _ratio(row),
-            f"{100 * row['share_of_chip']:.0f} %" if "share_of_chip" in row else "",
-            f"{row['peak_mb']:,.0f}",
-            f"{row['losses'][-1]:.4f}" if row["losses"] else "",
-            _gap(row),
-        ]
-        for row in rows
-    ]
     there = {row["key"] for row in rows}
     notes = " ".join(f"{work.label}: {work.note}" for name, work in WORKLOADS.items() if name in there)
     note = (
@@ -200,13 +205,13 @@ def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
         "2,048. The gap is the largest between a system's loss and ours in the same format, in any step (autocast "
         f"rounds at other places than weights in bf16 do), or how many answers are ours word for word. {notes}"
     )
-    write_table("speed", "Speed beside peers", HEADINGS, lines, note)
+    write_table("speed", "Speed beside peers", HEADINGS, [*map(table_line, rows)], note)
 
 
 def _gap(row: Mapping[str, Any]) -> str:
     if "same_answers" in row:
         return f"{100 * row['same_answers']:.0f} % alike"
-    return f"{row['loss_gap']:.5f}" if row["losses"] else ""
+    return f"{row['loss_gap']:.5f}" if "loss_gap" in row else ""
 
 
 def _ratio(row: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Classification, for benchmarks/speed.py: burnish beside transformers' Trainer."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from common import banking77
@@ -28,13 +27,11 @@ from transformers import (
 )
 
 from burnish.methods import Method
-from burnish.models import embedded
+from burnish.models.load import resolve
 from burnish.records import Labelled, dump_jsonl, read_jsonl
 from burnish.run import write_text
 from burnish.tasks.classify import Classify
 from burnish.train.check import set_dropout
-
-ENCODER = "embedded/minilm"
 
 
 def _task(rows: list[Labelled], tokens: int) -> Classify:
@@ -42,18 +39,18 @@ def _task(rows: list[Labelled], tokens: int) -> Classify:
     return Classify(labels=labels, max_tokens=tokens)
 
 
-def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
+def _begin(folder: Path, asked: Asked) -> Asked:
     """Write Banking77's first rows, and the new head that both begin with."""
-    data = banking77(folder, train_rows=size["steps"] * size["batch"], test_rows=1)
+    data = banking77(folder, train_rows=asked["steps"] * asked["batch"], test_rows=1)
     rows = read_jsonl(Path(data["train"]), Labelled)
     write_text(folder / "rows.jsonl", dump_jsonl(rows))
-    task = _task(rows, size["tokens"])
-    built, _ = begun(task, ENCODER, Method.read("full"))
+    task = _task(rows, asked["tokens"])
+    built, _ = begun(task, asked["encoder"], Method.read("full"))
     items = task.encode(rows, built).items
     return {
         "rows": str(folder / "rows.jsonl"),
         "rate": 5e-5,
-        "order": order_of(items, size["batch"]),
+        "order": order_of(items, asked["batch"]),
         "start": keep_start(built.model, folder / "head.safetensors", lambda name: name.startswith(built.fresh)),
     }
 
@@ -61,7 +58,7 @@ def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
 def _turn(asked: Asked) -> Told:
     rows = read_jsonl(Path(asked["rows"]), Labelled)
     task, method = _task(rows, asked["tokens"]), Method.read("full")
-    built, model = begun(task, ENCODER, method)
+    built, model = begun(task, asked["encoder"], method)
     items = task.encode(rows, built).items
     tokens = by_step([items[place].tokens for place in asked["order"]], asked["batch"])
     if asked["system"].startswith("trainer"):
@@ -71,7 +68,7 @@ def _turn(asked: Asked) -> Told:
 
 
 def _by_trainer(asked: Asked, rows: list[Labelled], labels: tuple[str, ...]) -> Told:
-    place = embedded.folder(ENCODER)
+    place = resolve(asked["encoder"])
     tokenizer = AutoTokenizer.from_pretrained(place)
     model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=len(labels))
     set_dropout(model, 0.0)

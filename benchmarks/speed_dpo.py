@@ -1,6 +1,5 @@
 """Preference training, for benchmarks/speed.py: burnish beside TRL's DPOTrainer."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from common import data_folder
 from speed_work import (
     LORA,
     OURS,
-    WRITER,
     Asked,
     Clock,
     System,
@@ -36,17 +34,17 @@ from burnish.tables import read_rows
 from burnish.tasks.prefer import Prefer
 
 
-def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
+def _begin(folder: Path, asked: Asked) -> Asked:
     """Write the first preferences that are surely not cut: a token is 2.5 characters or more, nearly always."""
-    found = read_rows(data_folder("preferences") / "dpo_en_demo.json", Preference)
-    short = [row for row in found if _characters(row) < 2.5 * size["tokens"]][: size["steps"] * size["batch"]]
+    found = read_rows(asked.get("rows") or data_folder("preferences") / "dpo_en_demo.json", Preference)
+    short = [row for row in found if _characters(row) < 2.5 * asked["tokens"]][: asked["steps"] * asked["batch"]]
     write_text(folder / "rows.jsonl", dump_jsonl(short))
-    task = Prefer(max_tokens=size["tokens"])
-    built, model = begun(task, WRITER, Method.read(LORA))
+    task = Prefer(max_tokens=asked["tokens"])
+    built, model = begun(task, asked["writer"], Method.read(LORA))
     return {
         "rows": str(folder / "rows.jsonl"),
         "rate": 1e-4,
-        "order": order_of(task.encode(short, built).items, size["batch"]),
+        "order": order_of(task.encode(short, built).items, asked["batch"]),
         "start": keep_start(model, folder / "factors.safetensors", lambda name: ".lora_" in name),
     }
 
@@ -61,7 +59,7 @@ def _turn(asked: Asked) -> Told:
     if asked["system"].startswith("trl"):
         return _by_trl(asked, rows)
     task, method = Prefer(max_tokens=asked["tokens"]), Method.read(LORA)
-    built, model = begun(task, WRITER, method)
+    built, model = begun(task, asked["writer"], method)
     items = task.encode(rows, built).items
     told = fitted(task, built, model, method, items, asked)
     tokens = [2 * len(item.prompt) + sum(map(len, item.answers)) for item in items]
@@ -73,7 +71,7 @@ def _by_trl(asked: Asked, rows: list[Preference]) -> Told:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    network, tokenizer = load_writer(WRITER, dtype=torch.float32)
+    network, tokenizer = load_writer(asked["writer"], dtype=torch.float32)
     table = [
         {
             "prompt": prompt_text(row.prompt, tokenizer),

@@ -1,25 +1,23 @@
 """Encoding a corpus, for benchmarks/speed.py: burnish beside sentence-transformers."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from retrieval_corpora import stdlib
 from speed_work import OURS, Asked, System, Told, Work, clock
 
-from burnish.models import embedded
 from burnish.models.encode import Encoder
+from burnish.models.load import resolve
 from burnish.models.precision import chosen_dtype
 from burnish.models.towers import load_bi_encoder
 from burnish.records import Chunk, dump_jsonl, read_jsonl
 from burnish.run import write_text
 
-ENCODER = "embedded/minilm"
 TOKENS = 256  # where sentence-transformers cuts texts for this model
 
 
-def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
+def _begin(folder: Path, asked: Asked) -> Asked:
     """Write passages of the library, the first ones to warm up with."""
-    chunks = stdlib(folder, quick=False).whole.chunks[: size["steps"] * size["batch"]]
+    chunks = stdlib(folder, quick=False).whole.chunks[: asked["steps"] * asked["batch"]]
     write_text(folder / "passages.jsonl", dump_jsonl(chunks))
     return {"rows": str(folder / "passages.jsonl"), "order": [*range(len(chunks))]}
 
@@ -35,7 +33,7 @@ def _turn(asked: Asked) -> Told:
         from sentence_transformers import SentenceTransformer
 
         best = asked["precision"] == "bf16"
-        model = SentenceTransformer(str(embedded.folder(ENCODER)))
+        model = SentenceTransformer(str(resolve(asked["encoder"])))
         if best:
             model.bfloat16()
 
@@ -59,7 +57,7 @@ def _turn(asked: Asked) -> Told:
 
 def _encoder(asked: Asked) -> Encoder:
     precision = asked["precision"]
-    encoder = load_bi_encoder(ENCODER, dtype=chosen_dtype(precision))
+    encoder = load_bi_encoder(asked["encoder"], dtype=chosen_dtype(precision))
     assert isinstance(encoder, Encoder)
     return encoder.eval()
 

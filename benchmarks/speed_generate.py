@@ -1,12 +1,11 @@
 """Writing the answers that an evaluation reads, for benchmarks/speed.py: burnish beside transformers' `generate`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from generate_data import pubmedqa
-from speed_work import OURS, WRITER, Asked, System, Told, Work, clock
+from speed_work import OURS, Asked, System, Told, Work, clock
 
 from burnish.models.decode import write
 from burnish.models.load import load_writer
@@ -16,9 +15,9 @@ from burnish.records import Completion, dump_jsonl, read_jsonl
 from burnish.run import write_text
 
 
-def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
+def _begin(folder: Path, asked: Asked) -> Asked:
     """Write questions with their passages; the first ones warm up."""
-    rows = read_jsonl(Path(pubmedqa(folder, quick=False).files["test"]), Completion)[: size["steps"] * size["batch"]]
+    rows = read_jsonl(Path(pubmedqa(folder, quick=False).files["test"]), Completion)[: asked["steps"] * asked["batch"]]
     write_text(folder / "rows.jsonl", dump_jsonl(rows))
     return {"rows": str(folder / "rows.jsonl")}
 
@@ -27,7 +26,7 @@ def _turn(asked: Asked) -> Told:
     rows = read_jsonl(Path(asked["rows"]), Completion)
     ours = asked["system"].startswith("burnish")
     dtype = chosen_dtype(asked["precision"])
-    network, tokenizer = load_writer(WRITER, dtype=dtype)
+    network, tokenizer = load_writer(asked["writer"], dtype=dtype)
     network.eval()
     prompts = prompt_ids([row.prompt for row in rows], tokenizer, apart=False)
     seconds, tokens, texts = [], [], []

@@ -1,6 +1,6 @@
 """A step of joint training, for benchmarks/speed.py: burnish beside the same loss in one plain graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from unittest import mock
 
 import torch
 from joint import data_of
-from joint_rows import FULL, PROMPT, RETRIEVER, TOKENS
-from speed_work import LORA, OURS, WRITER, Asked, System, Told, Work, begun, fitted, order_of
+from joint_rows import FULL, PROMPT, TOKENS
+from speed_work import LORA, OURS, Asked, System, Told, Work, begun, fitted, order_of
 from torch import Tensor
 
 from burnish.methods import Method
@@ -21,15 +21,15 @@ from burnish.tasks.rag import Rag
 LORA_RATE = 5e-4
 
 
-def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
+def _begin(folder: Path, asked: Asked) -> Asked:
     """Write a corpus of a few hundred passages, and questions with their answers."""
     data, _, _ = data_of(folder, quick=True)
-    count = size["steps"] * size["batch"]
-    task = {"passages": str(data.beir), "top_k": size["top_k"]}
-    asked = {"rows": str(data.questions()), "count_rows": count, "task": task, "rate": LORA_RATE}
-    built, _ = begun(_task(asked), WRITER, _method(asked))
+    count = asked["steps"] * asked["batch"]
+    task = {"passages": str(data.beir), "top_k": asked["top_k"]}
+    asked = {**asked, "rows": str(data.questions()), "count_rows": count, "task": task, "rate": LORA_RATE}
+    built, _ = begun(_task(asked), asked["writer"], _method(asked))
     items = _task(asked).encode(_rows(asked), built).items
-    return {**asked, "order": order_of(items, size["batch"])}
+    return {**asked, "order": order_of(items, asked["batch"])}
 
 
 def _rows(asked: Asked) -> list[Question]:
@@ -37,7 +37,13 @@ def _rows(asked: Asked) -> list[Question]:
 
 
 def _task(asked: Asked) -> Rag:
-    settings = {"retriever": RETRIEVER, "retriever_method": FULL, "loss": "rag_sequence", "prompt": PROMPT, **TOKENS}
+    settings = {
+        "retriever": asked["encoder"],
+        "retriever_method": FULL,
+        "loss": "rag_sequence",
+        "prompt": PROMPT,
+        **TOKENS,
+    }
     if asked.get("system") == "one-pass":
         settings["pass_tokens"] = 2**20
     return Rag.model_validate({**settings, **asked["task"]})
@@ -49,7 +55,7 @@ def _method(asked: Asked) -> Method:
 
 def _turn(asked: Asked) -> Told:
     task, method, rows = _task(asked), _method(asked), _rows(asked)
-    built, model = begun(task, WRITER, method)
+    built, model = begun(task, asked["writer"], method)
     items = task.encode(rows, built).items
 
     def plainly(joint: Any, prompts: Any, _places: Any = None, **_: Any) -> list[Tensor]:

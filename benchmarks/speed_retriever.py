@@ -1,6 +1,5 @@
 """Contrastive training of a retriever, for benchmarks/speed.py: burnish beside sentence-transformers."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +7,13 @@ from retrieval_corpora import stdlib
 from speed_work import OURS, Asked, Clock, System, Told, Work, begun, by_step, fitted, order_of, trainer_settings
 
 from burnish.methods import Method
-from burnish.models import embedded
+from burnish.models.load import resolve
 from burnish.prepare.judged import training_pairs
 from burnish.records import Pair, dump_jsonl, read_jsonl
 from burnish.run import write_text
 from burnish.tasks.retrieve import Retrieve
 from burnish.train.check import set_dropout
 
-ENCODER = "embedded/minilm"
 TASK = {"loss": {"kind": "contrastive", "temperature": 0.05}}
 TOKENS = 128
 
@@ -24,25 +22,25 @@ def _task() -> Retrieve:
     return Retrieve.model_validate({**TASK, "query_tokens": TOKENS, "passage_tokens": TOKENS})
 
 
-def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
+def _begin(folder: Path, asked: Asked) -> Asked:
     """Write questions to the library's functions with their passages."""
     fold = stdlib(folder, quick=False).whole
     found = [row for row in training_pairs(fold.data) if row.positives]
     rows = [row.model_copy(update={"positives": row.positives[:1], "negatives": ()}) for row in found]
-    rows = rows[: size["steps"] * size["batch"]]
+    rows = rows[: asked["steps"] * asked["batch"]]
     write_text(folder / "rows.jsonl", dump_jsonl(rows))
-    built, _ = begun(_task(), ENCODER, Method.read("full"))
+    built, _ = begun(_task(), asked["encoder"], Method.read("full"))
     return {
         "rows": str(folder / "rows.jsonl"),
         "rate": 3e-5,
-        "order": order_of(_task().encode(rows, built).items, size["batch"]),
+        "order": order_of(_task().encode(rows, built).items, asked["batch"]),
     }
 
 
 def _turn(asked: Asked) -> Told:
     rows = read_jsonl(Path(asked["rows"]), Pair)
     task, method = _task(), Method.read("full")
-    built, model = begun(task, ENCODER, method)
+    built, model = begun(task, asked["encoder"], method)
     items = task.encode(rows, built).items
     found = [items[place] for place in asked["order"]]
     tokens = by_step([len(item.query) + len(item.positives[0]) for item in found], asked["batch"])
@@ -65,7 +63,7 @@ def _by_peer(asked: Asked, rows: list[Pair]) -> Told:
     def in_order(dataset: Any, **settings: Any) -> DefaultBatchSampler:
         return DefaultBatchSampler(SequentialSampler(dataset), **settings)
 
-    model = SentenceTransformer(str(embedded.folder(ENCODER)))
+    model = SentenceTransformer(str(resolve(asked["encoder"])))
     model.max_seq_length = TOKENS
     set_dropout(model, 0.0)
     timed = Clock()

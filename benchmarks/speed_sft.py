@@ -1,6 +1,5 @@
 """Supervised training of a RAG generator, for benchmarks/speed.py: burnish beside TRL's SFTTrainer."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,7 +7,6 @@ from generate_data import pubmedqa
 from speed_work import (
     LORA,
     OURS,
-    WRITER,
     Asked,
     Clock,
     System,
@@ -32,26 +30,31 @@ from burnish.run import write_text
 from burnish.tasks.generate import Generate
 
 
-def _begin(folder: Path, size: Mapping[str, int]) -> Asked:
+def _begin(folder: Path, asked: Asked) -> Asked:
     """Write questions with their passages and answers, as benchmarks/generate.py has them."""
-    rows = read_jsonl(Path(pubmedqa(folder, quick=False).files["train"]), Completion)[: size["steps"] * size["batch"]]
+    source = asked.get("rows") or pubmedqa(folder, quick=False).files["train"]
+    rows = read_jsonl(Path(source), Completion)[: asked["steps"] * asked["batch"]]
     write_text(folder / "rows.jsonl", dump_jsonl(rows))
-    task = Generate(max_tokens=size["tokens"])
-    built, model = begun(task, WRITER, Method.read(LORA))
+    task = Generate(max_tokens=asked["tokens"])
+    built, model = begun(task, asked["writer"], _method(asked))
     return {
         "rows": str(folder / "rows.jsonl"),
-        "rate": 5e-4,
-        "order": order_of(task.encode(rows, built).items, size["batch"]),
+        "rate": _method(asked).learning_rate,
+        "order": order_of(task.encode(rows, built).items, asked["batch"]),
         "start": keep_start(model, folder / "factors.safetensors", lambda name: ".lora_" in name),
     }
+
+
+def _method(asked: Asked) -> Method:
+    return Method.read({"kind": "full", "learning_rate": 1e-5} if asked["full"] else {**LORA, "learning_rate": 5e-4})
 
 
 def _turn(asked: Asked) -> Told:
     rows = read_jsonl(Path(asked["rows"]), Completion)
     if asked["system"].startswith("trl"):
         return _by_trl(asked, rows)
-    task, method = Generate(max_tokens=asked["tokens"]), Method.read(LORA)
-    built, model = begun(task, WRITER, method)
+    task, method = Generate(max_tokens=asked["tokens"]), _method(asked)
+    built, model = begun(task, asked["writer"], method)
     items = task.encode(rows, built).items
     return fitted(task, built, model, method, items, asked)
 
@@ -62,7 +65,7 @@ def _by_trl(asked: Asked, rows: list[Completion]) -> Told:
     from trl import SFTConfig, SFTTrainer
 
     best = asked["system"] == "trl-best"
-    network, tokenizer = load_writer(WRITER, dtype=torch.float32)
+    network, tokenizer = load_writer(asked["writer"], dtype=torch.float32)
     table = [
         {"prompt": prompt_text(row.prompt, tokenizer), "completion": row.completion + tokenizer.eos_token}
         for row in (rows[place] for place in asked["order"])
@@ -76,7 +79,7 @@ def _by_trl(asked: Asked, rows: list[Completion]) -> Told:
         ),
         train_dataset=Dataset.from_list(table),
         processing_class=tokenizer,
-        peft_config=peft_lora(),
+        peft_config=None if asked["full"] else peft_lora(),
         callbacks=[timed],
     )
     begin_alike(trainer.model, asked["start"])
@@ -99,8 +102,8 @@ WORK = Work(
         "trl-fp32": System("TRL SFTTrainer", "default, fp32", "fp32"),
         "trl-best": System("TRL SFTTrainer", "activations kept", "bf16"),
     },
-    size={"steps": 4, "batch": 8, "tokens": 1024},
-    quick={"steps": 2, "batch": 2, "tokens": 1024},
+    size={"steps": 4, "batch": 8, "tokens": 1024, "full": 0},
+    quick={"steps": 2, "batch": 2, "tokens": 1024, "full": 0},
     begin=_begin,
     turn=_turn,
     note="PubMedQA's questions with four passages and their answers; rank 16 on all linear layers.",

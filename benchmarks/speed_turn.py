@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import torch
 from mining import peak_mb
 
 from burnish.run import write_json
@@ -16,8 +17,9 @@ from burnish.run import write_json
 def main() -> None:
     """Do the work, and write what it took."""
     asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    told = import_module(f"speed_{asked['workload']}").WORK.turn(asked)
-    write_json(Path(asked["told"]), {**told, "peak_mb": peak_mb()})
+    told = import_module(asked["module"]).WORK.turn(asked)
+    peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_mb()
+    write_json(Path(asked["told"]), {**told, "peak_mb": peak})
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ from burnish.tasks import Built, Task
 from burnish.train.batches import Plan, token_counts
 from burnish.train.checkpoint import Checkpoints
 from burnish.train.loop import Course, fit
+from burnish.train.processes import processes
 from burnish.train.settings import Training
 
-clock = time.perf_counter if torch.accelerator.is_available() else time.process_time  # of a core that others use too
-
-WRITER = "embedded/smollm2"
+MODELS = {"writer": "embedded/smollm2", "encoder": "embedded/minilm"}  # of who does not ask for others
 LORA = {"kind": "lora", "rank": 16, "alpha": 32}
 
 Asked = dict[str, Any]  # by the driver, of a turn: the workload, the system, the format, the sizes, the files
@@ -41,6 +40,14 @@ class System:
     precision: str
 
 
+def clock() -> float:
+    """Return seconds: on a GPU once it has done all; of a processor those that this process had, of a shared core."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
 OURS = {"burnish": System("burnish", "default", "auto"), "burnish-fp32": System("burnish", "fp32", "fp32")}
 
 
@@ -49,8 +56,9 @@ class Work:
     """One kind of work, done by several systems on the same rows in the same batches.
 
     unit: what is counted beside tokens. size, quick: numbers that its turns read, `steps` and `batch` among them, whole
-    and for a check that it runs. begin: writes what all systems read into a folder, and says where it stands. turn:
-    does the work. note: what a reader must know of it. counted: whether FLOPs are counted.
+    and for a check that it runs. begin: of the models and sizes asked for, writes what all systems read into a folder,
+    and says where it stands; `rows`, where they are given, are read in the place of its own. turn: does the work. note:
+    what a reader must know of it. counted: whether FLOPs are counted.
     """
 
     label: str
@@ -58,7 +66,7 @@ class Work:
     systems: Mapping[str, System]
     size: Mapping[str, int]
     quick: Mapping[str, int]
-    begin: Callable[[Path, Mapping[str, int]], Asked]
+    begin: Callable[[Path, Asked], Asked]
     turn: Callable[[Asked], Told]
     note: str
     counted: bool = False
@@ -122,6 +130,7 @@ def fitted(
         **training,
     )
     began = clock()
+    model.to(processes().device)
     dtype = chosen_dtype(said.precision)
     with rounded(model, dtype if task.prepares_as_it_trains else torch.float32):
         task.prepare(model, items, cache=cache_folder(), progress=lambda *_: None)
