@@ -19,7 +19,7 @@ from typing import Any
 
 from common import RESULTS, bounded, names, write_table
 from joint_kept import ANSWER, COMPARED, RETRIEVAL, SEED, Kept
-from joint_rows import FULL, GENERATOR, LORA, PROMPT, RETRIEVER, ROWS, TOKENS, Data, Made, trained
+from joint_rows import AT_ONCE, FULL, GENERATOR, LORA, PROMPT, RETRIEVER, ROWS, TOKENS, Data, Made, trained
 from retrieval_corpora import CORPORA, Fold
 
 from burnish.evaluation.measure import measure_answers, measure_retrieval, quadrants
@@ -116,7 +116,8 @@ def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
         f"Written by `python benchmarks/joint.py`: {TRAIN} training questions with answers, one epoch of {BATCH} a "
         f"step, {TOP_K} passages compared, all test questions ranked, a fixed sample of {ANSWERED} answered with three "
         "passages. Scores are means over seeds; intervals are 95 %, over modules; differences are paired. "
-        f"`{COMPARED[0]}` is both halves off the shelf, `{COMPARED[1]}` the generator trained alone."
+        f"`{COMPARED[0]}` is both halves off the shelf, `{COMPARED[1]}` the generator trained alone. A step holds the "
+        f"activations of {AT_ONCE['pass_tokens']:,} tokens."
     )
     memory = RESULTS / "joint-memory.json"
     if memory.is_file():
