@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -150,10 +151,7 @@ def fitted(
     before = clock() - began
     moments.append(clock())
     counted = _counting() if asked.get("count") else None
-    if counted:
-        with counted:
-            fit(model, course)
-    else:
+    with counted or nullcontext():
         fit(model, course)
     return {
         "seconds": [end - start for start, end in pairwise(moments)],

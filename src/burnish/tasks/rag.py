@@ -73,9 +73,7 @@ class Rag(Task):
     gold_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # of InfoNCE, where right passages are known
     skip_source: bool = False  # passages with the question's id, or with question and answer in their text
     prompt: PromptFormat = PromptFormat()
-    metrics: tuple[Metric, ...] = Field(
-        default_factory=lambda: tuple(map(Metric.read, ("exact_match", "token_f1"))), min_length=1
-    )
+    metrics: tuple[Metric, ...] = Field(default_factory=lambda data: _metrics(data.get("trains")), min_length=1)
     query_tokens: int = 64
     passage_tokens: int = 128
     max_new_tokens: int = Field(default=32, ge=1)
@@ -349,20 +347,23 @@ class Rag(Task):
     def predictions(
         self, model: nn.Module, built: Built, rows: Sequence[Question], *, reads: str, progress: Progress
     ) -> list[Any]:
-        """Return what the generator answers to each question by the passages that the retriever finds.
+        """Return what the generator answers to each question by the passages that are found, or these passages' texts.
 
         Raises:
             DataError: another kind is asked for.
         """
-        if reads != "answers":
+        if reads not in ("answers", "passages"):
             refuse_predictions(self, reads)
         joint: Any = model
         passages, tower = self._passages(model, progress=progress), joint.retriever.queries
         form = tower.format
         queries, _ = tower.encode([form.query(row.question) for row in rows], max_tokens=form.query_tokens)
         passages = passages.now(joint.retriever.passages)
-        found = self._found(joint, passages, rows, queries, self.prompt.passages)
+        most = max((getattr(metric, "k", 0) for metric in self.metrics if metric.reads == reads), default=0)
+        found = self._found(joint, passages, rows, queries, most or self.prompt.passages)
         shown = [[passages.chunks[place] for place in places] for places in found]
+        if reads == "passages":
+            return [[f"{chunk.title}\n{chunk.text}" for chunk in row] for row in shown]
         asked = [messages(self.prompt, row, chunks) for row, chunks in zip(rows, shown, strict=True)]
         return answers_to(
             joint.generator,
@@ -387,6 +388,12 @@ class Rag(Task):
         refresh = self.refresh if self.towers == "both" else None
         folder = cache_folder() / "passages"
         return passages_of(joint, lambda: _read(self.passages), folder=folder, refresh=refresh, progress=told)
+
+
+def _metrics(trains: str | None) -> tuple[Metric, ...]:
+    """Return what is reported where the recipe does not say; a generator that stands still is watched last."""
+    answers, passages = ("exact_match", "token_f1"), ("answer_recall@5",)
+    return tuple(map(Metric.read, (*passages, *answers) if trains == "retriever" else (*answers, *passages)))
 
 
 def _read(place: str) -> Sequence[Chunk]:
