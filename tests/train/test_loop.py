@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import tiny
 from burnish.errors import DivergedError, ModelError, RunError
 from burnish.methods.full import Full
 from burnish.methods.lora import Lora
+from burnish.run import read_json
 from burnish.tasks import Built
 from burnish.tasks.generate import Generate
 from burnish.train.check import set_dropout
@@ -91,6 +93,58 @@ def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
 def scores(*values: float) -> Callable[[], float]:
     left = iter(values)
     return lambda: next(left)
+
+
+class Crowded(Generate):
+    """Raises what a GPU or a processor raises where a batch has more tokens than there is room for."""
+
+    def total_loss(self, model: nn.Module, batch: Any) -> Tensor:
+        loss = super().total_loss(model, batch)
+        if len(batch.read.ids) > 64:
+            loss.backward(retain_graph=True)  # leaves a gradient behind, as a pass does that ends half-way
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loss
+
+
+def test_where_memory_is_short_the_same_rows_go_through_in_smaller_groups(base: Path, tmp_path: Path):
+    logs, found = [], []
+    for task, precision in ((Generate(), "fp32"), (Crowded(), "fp32"), (Crowded(), "bf16")):
+        built, logged = Generate().build(str(base)), Logged()
+        Full().apply(built.model)
+        place = tmp_path / f"{type(task).__name__}-{precision}"
+        training = SHORT.model_copy(update={"precision": precision, "checkpoint_every": 2})
+        fit(built.model, course(built, logged, place, training, task=task, say=logged.said.append))
+        logs.append(logged)
+        found.append(weights(built.model))
+    assert not logs[0].said
+    for logged in logs[1:]:
+        assert "memory does not hold 8,192 tokens at once; goes on with" in logged.said[0]
+        assert re.search(r"goes on with 64, the same rows a step", logged.said[-1])
+        assert len(logged.said) <= 2  # of the first step; the others begin with what memory held
+    for plain, cut in zip(found[0], found[1], strict=True):
+        torch.testing.assert_close(cut, plain, rtol=1e-4, atol=1e-6)
+    losses = [[line["loss"] for line in logged.lines["log.jsonl"]] for logged in logs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert losses[2] == pytest.approx(losses[0], rel=2e-2)
+    states = [read_json(path)["micro_tokens"] for path in tmp_path.glob("Crowded-*/checkpoints/*/state.json")]
+    assert {*states} == {64}
+
+
+def test_what_no_cut_makes_fit_is_told(base: Path, tmp_path: Path):
+    class Overfull(Crowded):
+        def total_loss(self, model: nn.Module, batch: Any) -> Tensor:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    class Broken(Crowded):
+        def total_loss(self, model: nn.Module, batch: Any) -> Tensor:
+            raise RuntimeError("shapes differ")
+
+    built, logged = Generate().build(str(base)), Logged()
+    Full().apply(built.model)
+    with pytest.raises(ModelError, match=r"cannot cut it finer: its longest row has [\d,]+ tokens; lower task.max_tok"):
+        fit(built.model, course(built, logged, tmp_path / "full", task=Overfull()))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        fit(built.model, course(built, logged, tmp_path / "broken", task=Broken()))
 
 
 def test_micro_batches_do_not_change_the_run(base: Path, tmp_path: Path):

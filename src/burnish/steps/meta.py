@@ -116,6 +116,7 @@ def _course(many: Many, items: Sequence[Any], name: str, seed: int, steps: int) 
         checkpoints=Checkpoints(many.run.folder / "inner" / name, many.say),
         rewind=lambda _: None,
         sampler=many.task.sampler(many.model, many.built, items, seed=seed),
+        say=many.say,
     )
 
 

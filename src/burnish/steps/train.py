@@ -160,6 +160,7 @@ def _train(
         share=items.share,
         sets=items.sets,
         sampler=task.sampler(model, built, items.items, seed=recipe.seed),
+        say=say,
     )
     outcome = _fitted(model, course, run)
     if outcome.reason:

@@ -27,6 +27,7 @@ class State:
     best: float | None = None
     best_step: int = 0
     since_best: int = 0
+    micro_tokens: int | None = None  # a pass, where memory did not hold the recipe's
     recent: Recent = field(default_factory=dict)  # what sets the last steps told of
 
 

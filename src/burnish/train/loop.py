@@ -23,6 +23,7 @@ from burnish.tasks import Item, Sampler, Task
 from burnish.train.batches import Plan, evaluation_steps, token_counts
 from burnish.train.check import require_finite, set_dropout
 from burnish.train.checkpoint import Checkpoints, State
+from burnish.train.cut import Cut, within_memory
 from burnish.train.fused import fuse
 from burnish.train.mixing import Sets
 from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates, start_shares
@@ -62,6 +63,7 @@ class Course:
     sets: Sets | None = None  # that the other items are of, where there are several
     build: Callable[..., torch.optim.Optimizer] = build_optimizer
     sampler: Sampler | None = None  # makes a step's items from its rows, where the task does not find them ready
+    say: Callable[[str], None] = lambda _: None  # hears what a person should know
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +137,21 @@ def _step(
     items = course.sampler(step, mine) if course.sampler else [course.items[row] for row in mine]
     ready = time.perf_counter()
     costs = [item.tokens for item in items]
-    groups = task.micro_batches(model, range(len(items)), costs, budget=training.micro_tokens)
-    batches = [task.collate([items[place] for place in group]) for group in groups]
-    units = summed(accelerator, sum(task.count(batch) for batch in batches))
+    cut = Cut.of(task, model, items, budget=state.micro_tokens or training.micro_tokens)
+    units = summed(accelerator, sum(task.count(batch) for batch in cut.batches))
 
     model.train()
-    torch.manual_seed(hash((course.seed, step)) & 0xFFFFFFFF)  # dropout and hidden tokens: a function of the step
     rate = set_rates(optimizer, schedule_factor(step, steps, training, warmup=course.method.warmup))
-    for _ in range(task.updates_a_step):
-        loss, norm, bad = _gradient(model, course, batches, units, weights, accelerator)
-        suspects = [items[place] for number in bad for place in groups[number]] or items
+    for update in range(task.updates_a_step):
+        loss, norm, bad, cut = _gradient(model, course, cut, units, weights, accelerator, -1 if update else step)
+        suspects = [items[place] for number in bad for place in cut.groups[number]] or items
         require_finite(step, loss, norm, suspects, rate=training.learning_rate or course.method.learning_rate)
         optimizer.step()
         weights.publish()
         weights.clear()
-        task.after_step(model, batches)
+        task.after_step(model, cut.batches)
     line = {"step": step + 1, "of": steps, "loss": loss, "grad_norm": norm, "lr": rate, "units": units}
-    told, recent = means(accelerator, task.facts(items, batches), state.recent)
+    told, recent = means(accelerator, task.facts(items, cut.batches), state.recent)
     line |= weights.norms | told
     clock = {"step": step + 1, "seconds": 0.0, "tokens": summed(accelerator, sum(costs))}
     if accelerator.is_main_process:
@@ -160,23 +160,34 @@ def _step(
             course.log("samples.jsonl", {"step": step + 1, **text})
         clock["seconds"] = time.perf_counter() - started
         course.log("clock.jsonl", clock | ({"sampling": ready - started} if course.sampler else {}))
-    return replace(state, step=step + 1, recent=recent)
+    budget = cut.budget if cut.budget < training.micro_tokens else None
+    return replace(state, step=step + 1, recent=recent, micro_tokens=budget)
 
 
 def _gradient(
-    model: nn.Module, course: Course, batches: Sequence[Any], units: float, weights: Weights, accelerator: Accelerator
-) -> tuple[float, float, list[int]]:
-    """Make the gradient of the loss; return the loss, the gradient's norm, and which batches' loss is not finite."""
-    parts = []
-    for batch in batches:
-        part = course.task.total_loss(model, batch) / units
-        torch.autograd.backward(part)
-        weights.collect()
-        parts.append(part.item())
+    model: nn.Module, course: Course, cut: Cut, units: float, weights: Weights, accelerator: Accelerator, step: int
+) -> tuple[float, float, list[int], Cut]:
+    """Make the gradient of the loss; return the loss, the gradient's norm, which batches' loss is not finite, the cut.
+
+    step: on which dropout and hidden tokens depend, or below 0 where the last pass's batches are read once more.
+    """
+
+    def summed_up(batches: Sequence[Any]) -> list[float]:
+        if step >= 0:
+            torch.manual_seed(hash((course.seed, step)) & 0xFFFFFFFF)
+        parts = []
+        for batch in batches:
+            part = course.task.total_loss(model, batch) / units
+            torch.autograd.backward(part)
+            weights.collect()
+            parts.append(part.item())
+        return parts
+
+    parts, cut = within_memory(cut, summed_up, again=weights.forget, say=course.say)
     add_up(accelerator, weights.gradients())
     weights.pull(course.training.l2_start)
     bad = [number for number, part in enumerate(parts) if not math.isfinite(part)]
-    return summed(accelerator, math.fsum(parts)), weights.clip(course.training.clip), bad
+    return summed(accelerator, math.fsum(parts)), weights.clip(course.training.clip), bad, cut
 
 
 def _evaluate(

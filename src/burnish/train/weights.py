@@ -88,6 +88,12 @@ class Weights:
         """Set the gradients to zero."""
         torch._foreach_zero_(self.gradients())
 
+    def forget(self) -> None:
+        """Forget what a pass that came to no end has left."""
+        for weight in self._working if self._rounded else ():
+            weight.grad = None
+        self.clear()
+
     def gradients(self) -> list[Tensor]:
         """Return the masters' gradients."""
         return [master.grad for master in self.masters if master.grad is not None]
