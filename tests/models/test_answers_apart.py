@@ -11,8 +11,9 @@ from torch.nn import functional
 
 import tiny
 from burnish.models.answers_apart import Row, logps_in_passes, shared_beginning
+from burnish.models.layout import Segments
 from burnish.models.load import load_writer
-from burnish.models.segments import Segments, is_packed, states_at
+from burnish.models.segments import is_packed, states_at
 
 QUESTION = [5, 6, 7, 8]
 ROWS: list[Row] = [

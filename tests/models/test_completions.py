@@ -32,8 +32,9 @@ from transformers import (
 )
 
 from burnish.models.completions import Apart, collate_branches, collate_branches_apart, completion_logits
+from burnish.models.layout import Branches
 from burnish.models.quiet import quiet
-from burnish.models.segments import Branches, can_cut
+from burnish.models.segments import can_cut
 from burnish.train.fused import fuse
 
 SMALL: dict[str, Any] = {

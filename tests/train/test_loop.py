@@ -130,6 +130,20 @@ def test_where_memory_is_short_the_same_rows_go_through_in_smaller_groups(base: 
     assert {*states} == {64}
 
 
+def test_layers_that_are_computed_again_change_nothing(base: Path, tmp_path: Path):
+    found = []
+    for again in (False, True):
+        built, logged = Generate().build(str(base)), Logged()
+        torch.manual_seed(0)
+        model = Lora(rank=2).apply(built.model)
+        training = SHORT.model_copy(update={"gradient_checkpointing": again, "dropout": None})
+        fit(model, course(built, logged, tmp_path / str(again), training, method=Lora(rank=2)))
+        found.append((weights(model), logged.lines["log.jsonl"]))
+        assert not any(getattr(layer, "gradient_checkpointing", False) for layer in model.modules())
+    assert equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
 def test_what_no_cut_makes_fit_is_told(base: Path, tmp_path: Path):
     class Overfull(Crowded):
         def total_loss(self, model: nn.Module, batch: Any) -> Tensor:

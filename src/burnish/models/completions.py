@@ -9,10 +9,11 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
+from burnish.models.layout import Branches, Segments, lay_kin, lay_out
 from burnish.models.logps import target_logps
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.policy import token_logps
-from burnish.models.segments import Branches, Segments, lay_kin, lay_out, logits_at, plain_head, states_at
+from burnish.models.segments import logits_at, plain_head, states_at
 
 
 @dataclass(frozen=True, slots=True)

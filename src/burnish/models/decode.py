@@ -13,9 +13,10 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import Cache, LogitsProcessorList
 
+from burnish.models.layout import Branches, lay_out
 from burnish.models.render import Prompt, prompt_ids
 from burnish.models.room import is_roomy, lay_rows, order_kept, roomy_cache
-from burnish.models.segments import Branches, is_packed, lay_out, logits_at
+from burnish.models.segments import is_packed, logits_at
 
 ROWS_A_PASS = 32
 

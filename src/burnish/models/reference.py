@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from burnish.losses import Answers
 from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, completion_logps
+from burnish.models.layout import Branches
 from burnish.models.packing import micro_batches
-from burnish.models.segments import Branches
 from burnish.models.start import before_training
 from burnish.models.store import VectorStore
 from burnish.models.token_ids import ids_key

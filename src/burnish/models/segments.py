@@ -1,16 +1,15 @@
-"""Several texts in one row without padding: positions start anew in each, and attention is cut where one ends.
+"""A causal model that reads several texts in one row: attention is cut where one ends, or branches.
 
-A text may branch: the tokens that its branches share stand in the row once, and no branch sees another. Attention is
-computed by torch's SDPA, piece by piece, so that this needs no kernel of its own and no mask as wide as the row.
+It is computed by torch's SDPA, piece by piece, so that this needs no kernel of its own and no mask as wide as the row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from inspect import signature
-from typing import Any, TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -22,105 +21,13 @@ from transformers.masking_utils import causal_mask_function
 
 from burnish.models.dropout import still
 from burnish.models.grouped import attend, suits
-from burnish.models.padding import pad_right
+from burnish.models.layout import Piece, Segments, lay_out
 
 NAME = "sdpa_in_segments"  # of our attention function, as transformers knows it
 
-Branches: TypeAlias = tuple[
-    Sequence[int], Sequence[Sequence[int]]
-]  # token ids, and those of texts that go on from them
-
-_laid: ContextVar["Segments"] = ContextVar("laid")  # what the pass that runs was called with
+_laid: ContextVar[tuple[Any, Segments]] = ContextVar("laid")  # the network that runs, and what it was called with
 _exact: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # networks that have been tried
 _plain: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # the same of their LM heads
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Tokens `start` to `end` of the row, which also see the tokens from `before` on, `seen` of them, and no others."""
-
-    start: int
-    end: int
-    before: int
-    seen: int
-
-    @property
-    def own(self) -> int:
-        """Tokens of its own."""
-        return self.end - self.start
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Texts laid out in one row, (tokens,) ids and each token's place in its text.
-
-    A piece is a text from its beginning, or a branch that goes on from a text's first tokens. pieces: in the row's
-    order; together they are the row. by_torch: no attention of ours is to be used.
-    """
-
-    ids: Tensor
-    positions: Tensor
-    pieces: tuple[Piece, ...]
-    by_torch: bool = False
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest text."""
-        return max(piece.seen + piece.own for piece in self.pieces)
-
-    @cached_property
-    def padded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The texts as a rectangle, each with what it branches from: ids, mask, and where the row's tokens stand in it.
-
-        ids, mask: (pieces, width). The last: (tokens,) places in the flattened rectangle.
-        """
-        found = self.ids.tolist()
-        texts = [found[p.before : p.before + p.seen] + found[p.start : p.end] for p in self.pieces]
-        ids, mask = pad_right(texts)
-        width = ids.shape[1]
-        places = [row * width + p.seen + step for row, p in enumerate(self.pieces) for step in range(p.own)]
-        return ids, mask, torch.tensor(places)
-
-
-def lay_out(rows: Sequence[Branches]) -> tuple[Segments, list[list[range]]]:
-    """Return the row that holds these texts, and where the tokens of each one's branches stand in it.
-
-    rows: what comes first, not empty, and its branches, of which any may be empty. The first branch goes on in the
-    piece that the shared tokens are in: what it sees is all that stands before it.
-    """
-    kin = [
-        [(0, [*shared, *(branches[0] if branches else ())]), *((len(shared), branch) for branch in branches[1:])]
-        for shared, branches in rows
-    ]
-    segments, places = lay_kin(kin)
-    behind = [
-        [range(first.start + len(shared), first.stop), *others][: len(branches)]
-        for (shared, branches), (first, *others) in zip(rows, places, strict=True)
-    ]
-    return segments, behind
-
-
-def lay_kin(kin: Sequence[Sequence[tuple[int, Sequence[int]]]]) -> tuple[Segments, list[list[range]]]:
-    """Return the row that holds these texts, and where the own tokens of each stand in it.
-
-    kin: of each group its first text whole, with 0, and of the others how many tokens each begins with that the first
-    begins with too, at least one, and what comes behind these, which may be nothing.
-    """
-    ids: list[int] = []
-    positions: list[int] = []
-    pieces: list[Piece] = []
-    places: list[list[range]] = []
-    for group in kin:
-        trunk, places_here = len(ids), []
-        for seen, own in group:
-            start = len(ids)
-            ids += own
-            positions += range(seen, seen + len(own))
-            places_here.append(range(start, len(ids)))
-            if own:
-                pieces.append(Piece(start, len(ids), trunk, seen))
-        places.append(places_here)
-    return Segments(torch.tensor(ids), torch.tensor(positions), tuple(pieces)), places
 
 
 def logits_at(model: nn.Module, segments: Segments, places: Tensor) -> Tensor:
@@ -280,13 +187,19 @@ def _cut(network: Any, segments: Segments) -> Iterator[None]:
     AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, _cuts)
     config = network.get_decoder().config
-    own, token = config._attn_implementation, _laid.set(segments)
+    own, token = config._attn_implementation, _laid.set((network, segments))
     config._attn_implementation = NAME
     try:
         yield
     finally:
         config._attn_implementation = own
         _laid.reset(token)
+
+
+def cut_again() -> Callable[[], AbstractContextManager[None]]:
+    """Return what lets attention be cut later as it is now: for layers that are computed again."""
+    found = _laid.get(None)
+    return nullcontext if found is None else partial(_cut, *found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +239,7 @@ def _cuts(*, mask_function: Callable[..., Any], device: torch.device, use_vmap: 
     """
     if use_vmap:
         raise NotImplementedError("a mask that looks at more than places")
-    segments = _laid.get()
+    _, segments = _laid.get()
     order = torch.ones(segments.longest, segments.longest, dtype=torch.bool, device=device).tril()
     seen = order
     if mask_function is not causal_mask_function:
@@ -386,7 +299,7 @@ def _attend(
                 torch.cat([parts[group.trunk][:, :, : group.piece.seen].expand(group.count, -1, -1, -1), behind], dim=2)
                 for parts, behind in ((keys, k), (values, v))
             )
-        if not _laid.get().by_torch and suits(own, k, settings):
+        if not _laid.get()[1].by_torch and suits(own, k, settings):
             out = attend(own, k, v, group.mask, settings.get("scaling"))
         else:
             out, _ = sdpa_attention_forward(module, own, k, v, group.mask, is_causal=True, **settings)

@@ -143,7 +143,6 @@ def _train(
         say(f"dev rows, {reason}: {count}")
     if group.num_processes > 1 and not task.divisible:
         say(f"{group.num_processes} processes: a row's in-batch negatives are those of its own process")
-
     course = Course(
         task=task,
         items=items.items,

@@ -16,6 +16,7 @@ from burnish.losses.dpo import Dpo
 from burnish.losses.kto import Kto
 from burnish.metrics import Metric
 from burnish.models.completions import CompletionBatch, collate_branches, collate_branches_apart, is_apart
+from burnish.models.layout import Branches
 from burnish.models.load import load_writer, resolve
 from burnish.models.packing import micro_batches
 from burnish.models.reference import (
@@ -31,7 +32,7 @@ from burnish.models.reference import (
 )
 from burnish.models.render import render
 from burnish.models.save import save_network
-from burnish.models.segments import Branches, is_packed
+from burnish.models.segments import is_packed
 from burnish.models.start import rounded
 from burnish.preference_rows import Preference, Thumb
 from burnish.records import Completion, Record

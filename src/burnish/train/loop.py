@@ -19,6 +19,7 @@ from torch import nn
 from burnish.errors import DivergedError, Interrupted
 from burnish.methods import Method
 from burnish.models.precision import allow_faster_fp32
+from burnish.models.recompute import recompute_layers
 from burnish.tasks import Item, Sampler, Task
 from burnish.train.batches import Plan, evaluation_steps, token_counts
 from burnish.train.check import require_finite, set_dropout
@@ -94,6 +95,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     fuse(model)
     if training.dropout is not None:
         set_dropout(model, training.dropout)
+    recompute_layers(model, on=training.gradient_checkpointing)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
     optimizer = course.build(weights.names, weights.masters, training, course.method, fresh=course.fresh)
     weights.kept, weights.parts = course.task.begin(model), course.task.parts
@@ -116,6 +118,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         weights.load(course.checkpoints.load_best(len(weights.masters)))
     weights.interpolate(training.interpolate)
     weights.restore()
+    recompute_layers(model, on=False)
     model.eval()
     return Outcome(state.step, state.best, state.best_step, reason)
 

@@ -13,6 +13,7 @@ class Training(Spec):
     epochs: float = Field(default=3.0, gt=0)
     batch: int = Field(default=32, ge=1)  # rows a step, over all processes: what the optimizer sees
     micro_tokens: int = Field(default=8192, ge=1)  # padded tokens a pass, halved where memory ends; numbers stay
+    gradient_checkpointing: bool = False  # layers keep their input alone, and are computed again: memory for time
     learning_rate: float | None = Field(default=None, gt=0)  # None: the method's own
     head_learning_rate: float | None = Field(default=None, gt=0)  # new parts; None: 10 × the rate, at most 1e-2
     layer_decay: float = Field(default=1.0, gt=0, le=1)  # the rate of each layer below is multiplied by this
