@@ -16,6 +16,7 @@ from speed_work import (
     fitted,
     keep_start,
     order_of,
+    trained_by,
     trainer_settings,
 )
 from transformers import (
@@ -91,13 +92,7 @@ def _by_trainer(asked: Asked, rows: list[Labelled], labels: tuple[str, ...]) -> 
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[timed],
     )
-    trainer.train()
-    return {
-        "seconds": timed.seconds,
-        "before": 0.0,
-        "losses": timed.losses,
-        "dtype": "bfloat16" if arguments.bf16 else "float32",
-    }
+    return trained_by(trainer, timed)
 
 
 WORK = Work(

@@ -21,6 +21,7 @@ from speed_work import (
     keep_start,
     order_of,
     peft_lora,
+    trained_by,
     trl_settings,
 )
 
@@ -96,17 +97,11 @@ def _by_trl(asked: Asked, rows: list[Preference]) -> Told:
         callbacks=[timed],
     )
     begin_alike(trainer.model, asked["start"])
-    trainer.train()
     tokens = [
         2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in trainer.train_dataset
     ]
-    return {
-        "seconds": timed.seconds,
-        "before": sum(before),
-        "tokens": by_step(tokens, asked["batch"]),
-        "losses": timed.losses,
-        "dtype": "bfloat16" if trainer.args.bf16 else "float32",
-    }
+    told = trained_by(trainer, timed)
+    return {**told, "before": sum(before), "tokens": by_step(tokens, asked["batch"])}
 
 
 def _reference_seconds(trainer: Any) -> list[float]:

@@ -4,7 +4,20 @@ from pathlib import Path
 from typing import Any
 
 from retrieval_corpora import stdlib
-from speed_work import OURS, Asked, Clock, System, Told, Work, begun, by_step, fitted, order_of, trainer_settings
+from speed_work import (
+    OURS,
+    Asked,
+    Clock,
+    System,
+    Told,
+    Work,
+    begun,
+    by_step,
+    fitted,
+    order_of,
+    trained_by,
+    trainer_settings,
+)
 
 from burnish.methods import Method
 from burnish.models.load import resolve
@@ -79,13 +92,7 @@ def _by_peer(asked: Asked, rows: list[Pair]) -> Told:
         loss=MultipleNegativesRankingLoss(model),
         callbacks=[timed],
     )
-    trainer.train()
-    return {
-        "seconds": timed.seconds,
-        "before": 0.0,
-        "losses": timed.losses,
-        "dtype": "bfloat16" if arguments.bf16 else "float32",
-    }
+    return trained_by(trainer, timed)
 
 
 WORK = Work(

@@ -19,6 +19,7 @@ from speed_work import (
     keep_start,
     order_of,
     peft_lora,
+    trained_by,
     trl_settings,
 )
 
@@ -83,14 +84,8 @@ def _by_trl(asked: Asked, rows: list[Completion]) -> Told:
         callbacks=[timed],
     )
     begin_alike(trainer.model, asked["start"])
-    trainer.train()
-    return {
-        "seconds": timed.seconds,
-        "before": 0.0,
-        "tokens": by_step([len(row["input_ids"]) for row in trainer.train_dataset], asked["batch"]),
-        "losses": timed.losses,
-        "dtype": "bfloat16" if trainer.args.bf16 else "float32",
-    }
+    tokens = by_step([len(row["input_ids"]) for row in trainer.train_dataset], asked["batch"])
+    return {**trained_by(trainer, timed), "tokens": tokens}
 
 
 WORK = Work(
