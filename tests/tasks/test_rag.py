@@ -232,6 +232,12 @@ def test_both_halves_load_where_they_come_from_and_the_whole_is_read_back(place:
     with torch.inference_mode():
         answers = task.predictions(model, built, ROWS, **asked)
         assert task.predictions(again.model, again, ROWS, **asked) == answers
+        shown = task.predictions(model, built, ROWS, reads="passages", progress=lambda *_: None)
+    assert {len(texts) for texts in shown} == {5}
+    assert {text for texts in shown for text in texts} <= {f"{chunk.title}\n{chunk.text}" for chunk in CHUNKS}
+    [recall] = [metric for metric in task.metrics if metric.reads == "passages"]
+    held = [recall.value([texts], [["is"]]) for texts in shown]
+    assert held == [1.0] * len(ROWS)
     upstream = AutoPeftModelForCausalLM.from_pretrained(folder / "generator").eval()
     ids = torch.tensor([found[0].scored[0][0]])
     with torch.no_grad():

@@ -86,7 +86,7 @@ def _form(table: Table) -> Match | None:
     form = next((form for form in record.forms if form in table.columns), None)
     if form in ("chosen", "rejected") and not isinstance(next(iter(_values(table, form)), None), list):
         return None
-    if form is None or (form == "instruction" and "output" not in table.columns):
+    if form is None or (form == "instruction" and not {"input", "output"} <= {*table.columns}):
         return None
     beside = {"chosen", "rejected", "prompt"} if record is Preference else set()
     return Match(record, {}, tuple(_unread(table, {form, *record.forms[form], *beside, "id", "group"})[1]))
