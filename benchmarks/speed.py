@@ -44,8 +44,9 @@ HEADINGS = (
     "ours / theirs",
     "of the chip",
     "peak MB",
+    "loss, last step",
+    "gap",
 )
-HEADINGS = (*HEADINGS, "loss, last step", "gap")
 
 
 def main() -> None:

@@ -130,6 +130,28 @@ def test_where_memory_is_short_the_same_rows_go_through_in_smaller_groups(base: 
     assert {*states} == {64}
 
 
+def test_batches_that_remember_their_first_pass_are_not_cut_anew(base: Path, tmp_path: Path):
+    passes: list[Any] = []
+
+    class Twice(Generate):
+        @property
+        def updates_a_step(self) -> int:
+            return 2
+
+        def total_loss(self, model: nn.Module, batch: Any) -> Tensor:
+            passes.append(batch)
+            if len(passes) == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return super().total_loss(model, batch)
+
+    built, logged = Generate().build(str(base)), Logged()
+    Full().apply(built.model)
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(built.model, course(built, logged, tmp_path, task=Twice(), say=logged.said.append))
+    assert passes[0] is passes[1]
+    assert not logged.said
+
+
 def test_layers_that_are_computed_again_change_nothing(base: Path, tmp_path: Path):
     found = []
     for again in (False, True):

@@ -1,7 +1,7 @@
 """Layers whose activations are not kept: they are computed again when gradients flow back."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import nn
@@ -36,22 +36,19 @@ def _checkpointed(layer: Callable[..., Any], *given: Any) -> Any:
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Return what a layer is computed in at first, and what again."""
-    again = cut_again()
-    return _Entered(), _Entered(again)
+    return nullcontext(), _Again(cut_again())
 
 
-class _Entered(AbstractContextManager[None]):
+class _Again(AbstractContextManager[None]):
     """A context that may be entered as often as gradients flow back."""
 
-    def __init__(self, make: Callable[[], AbstractContextManager[None]] | None = None) -> None:
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
         self._make = make
         self._open: list[AbstractContextManager[None]] = []
 
     def __enter__(self) -> None:
-        if self._make:
-            self._open.append(self._make())
-            self._open[-1].__enter__()
+        self._open.append(self._make())
+        self._open[-1].__enter__()
 
     def __exit__(self, *raised: Any) -> None:
-        if self._make:
-            self._open.pop().__exit__(*raised)
+        self._open.pop().__exit__(*raised)

@@ -27,7 +27,7 @@ class State:
     best: float | None = None
     best_step: int = 0
     since_best: int = 0
-    micro_tokens: int | None = None  # a pass, where memory did not hold the recipe's
+    micro_tokens: int | None = None  # a pass, the recipe's or what memory held of it
     recent: Recent = field(default_factory=dict)  # what sets the last steps told of
 
 

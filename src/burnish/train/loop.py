@@ -139,7 +139,6 @@ def _step(
     mine = sorted(rows, key=lambda row: (tokens[row], row))[accelerator.process_index :: accelerator.num_processes]
     items = course.sampler(step, mine) if course.sampler else [course.items[row] for row in mine]
     ready = time.perf_counter()
-    costs = [item.tokens for item in items]
     cut = Cut.of(task, model, items, budget=state.micro_tokens or training.micro_tokens)
     units = summed(accelerator, sum(task.count(batch) for batch in cut.batches))
 
@@ -156,15 +155,14 @@ def _step(
     line = {"step": step + 1, "of": steps, "loss": loss, "grad_norm": norm, "lr": rate, "units": units}
     told, recent = means(accelerator, task.facts(items, cut.batches), state.recent)
     line |= weights.norms | told
-    clock = {"step": step + 1, "seconds": 0.0, "tokens": summed(accelerator, sum(costs))}
+    clock = {"step": step + 1, "seconds": 0.0, "tokens": summed(accelerator, sum(item.tokens for item in items))}
     if accelerator.is_main_process:
         course.log("log.jsonl", line)
         for text in task.shown(items):
             course.log("samples.jsonl", {"step": step + 1, **text})
         clock["seconds"] = time.perf_counter() - started
         course.log("clock.jsonl", clock | ({"sampling": ready - started} if course.sampler else {}))
-    budget = cut.budget if cut.budget < training.micro_tokens else None
-    return replace(state, step=step + 1, recent=recent, micro_tokens=budget)
+    return replace(state, step=step + 1, recent=recent, micro_tokens=cut.budget)
 
 
 def _gradient(
@@ -186,7 +184,10 @@ def _gradient(
             parts.append(part.item())
         return parts
 
-    parts, cut = within_memory(cut, summed_up, again=weights.forget, say=course.say)
+    if step < 0:  # batches remember the first pass, and new ones would not
+        parts = summed_up(cut.batches)
+    else:
+        parts, cut = within_memory(cut, summed_up, again=weights.forget, say=course.say)
     add_up(accelerator, weights.gradients())
     weights.pull(course.training.l2_start)
     bad = [number for number, part in enumerate(parts) if not math.isfinite(part)]
