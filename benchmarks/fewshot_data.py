@@ -209,4 +209,5 @@ def _choices(name: str, told: Sequence[tuple[str, str]], ask: str) -> list[Choic
 
 
 def _cut(text: str, words: int = WORDS) -> str:
-    return " ".join(text.split()[:words])
+    """Return the first words, and of words without end (a table, a formula) ten letters each."""
+    return " ".join(text.split()[:words])[: 10 * words]

@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, no network, no model hub; with `-n`, what shares a fixture stays together."""
+"""For every test: one seed, one thread, no network, no model hub; with `-n`, who share a fixture go together."""
 
 import ipaddress
 import os
@@ -14,6 +14,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 torch.set_num_threads(1)  # tiny models: threads cost more than they bring
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let a test and its fixtures draw the same random numbers whatever ran before it."""
+    torch.manual_seed(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

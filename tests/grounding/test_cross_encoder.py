@@ -25,7 +25,7 @@ def classifier(folder: Path, labels: Sequence[str]) -> Path:
     found = load_classifier(str(base), labels, dtype=torch.float32, seed=1)
     with quiet(), torch.no_grad():
         for weight in found.model.classifier.parameters():
-            weight.normal_(std=1.0)  # scores that differ
+            weight.normal_(std=1.0, generator=torch.Generator().manual_seed(12))  # scores that differ
         found.model.save_pretrained(folder / "model")
         found.tokenizer.save_pretrained(folder / "model")
     return folder / "model"
@@ -85,7 +85,7 @@ def test_a_passage_is_read_whole_and_sentence_by_sentence_and_the_best_counts(nl
     sentences = ["The cat is red.", "The dog is green.", "A bird is blue."]
     passage, claims = " ".join(sentences), ["the cat is red", "the fish", "the bird is green"]
     readings = {claim: [shares(nli, text, claim)[1] for text in (passage, *sentences)] for claim in claims}
-    assert {found.index(max(found)) for found in readings.values()} != {0}
+    assert {found.index(max(found)) for found in readings.values()} > {0}  # the whole, and for others a sentence
     for claim, found in readings.items():
         assert judged(nli, [Case((passage,), claim)])[0].score == pytest.approx(max(found), abs=1e-5)
 
