@@ -31,7 +31,7 @@ from burnish.train.processes import processes
 SCRIPT = Path(__file__).with_name("speed_turn.py")
 WORKLOADS: dict[str, Work] = {
     name: import_module(f"speed_{name}").WORK
-    for name in ("retriever", "encode", "classify", "sft", "dpo", "joint", "generate")
+    for name in ("retriever", "encode", "mine", "classify", "sft", "dpo", "joint", "generate", "metrics")
 }
 OURS = "burnish"
 HEADINGS = (
@@ -44,7 +44,7 @@ HEADINGS = (
     "ours / theirs",
     "of the chip",
     "peak MB",
-    "loss, last step",
+    "last loss",
     "gap",
 )
 
@@ -182,7 +182,7 @@ def table_line(row: Mapping[str, Any]) -> list[str]:
         row["workload"] if row["peer"] == OURS and row["settings"] == "default" else "",
         row["peer"],
         row["settings"],
-        {"float32": "fp32", "bfloat16": "bf16"}[row["dtype"]],
+        {"float64": "fp64", "float32": "fp32", "bfloat16": "bf16"}[row["dtype"]],
         f"{row['units_per_second']:,.1f} {row['unit']}",
         f"{row['tokens_per_second']:,.0f}",
         _ratio(row),

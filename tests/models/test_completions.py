@@ -31,7 +31,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from burnish.models.completions import Apart, collate_branches, collate_branches_apart, completion_logits
+from burnish.models.completions import (
+    Apart,
+    collate_behind,
+    collate_branches,
+    collate_branches_apart,
+    completion_logits,
+)
 from burnish.models.layout import Branches
 from burnish.models.quiet import quiet
 from burnish.models.segments import can_cut
@@ -106,9 +112,14 @@ def gradients(network: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([weight.grad.flatten() for weight in network.parameters() if weight.grad is not None])
 
 
-def assert_as_one_by_one(network: Any, rows: Sequence[Branches], *, logits: float, gradient: float) -> None:
-    """gradient: of the largest one."""
+def assert_as_one_by_one(
+    network: Any, rows: Sequence[Branches], *, logits: float, gradient: float, alike: int = 0
+) -> None:
+    """gradient: of the largest one. alike: first tokens of all prompts, which are read once."""
     batch = collate_branches(rows)
+    if alike:
+        batch = collate_behind(rows[0][0][:alike], [(prompt[alike:], own) for prompt, own in rows])
+        assert len(batch.read.ids) == len(collate_branches(rows).read.ids) - alike * (len(rows) - 1)
     found, expected = completion_logits(network, batch), one_by_one(network, rows)
     torch.testing.assert_close(found, expected, rtol=logits, atol=logits * expected.abs().max().item())
     ours, theirs = gradients(network, found, batch.targets), gradients(network, expected, batch.targets)
@@ -121,6 +132,15 @@ def test_a_row_without_padding_gives_the_logits_and_gradients_of_texts_read_alon
     network = made(CUT[kind], lora=lora)
     assert can_cut(network.get_base_model() if lora else network)
     assert_as_one_by_one(network, some_rows(), logits=1e-5, gradient=1e-5)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("kind", [*CUT, *NOT_CUT])
+def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(kind: str, lora: bool):
+    beginning = ids(6, torch.Generator().manual_seed(3))
+    rows = [([*beginning, *prompt], completions) for prompt, completions in some_rows()]
+    network = made({**CUT, **NOT_CUT}[kind], lora=lora)
+    assert_as_one_by_one(network, rows, logits=1e-5, gradient=1e-5, alike=6)
 
 
 @pytest.mark.parametrize("kind", CUT)

@@ -16,6 +16,7 @@ from burnish.losses.t_few import TFew
 from burnish.metrics import Guess
 from burnish.models.answers_apart import shared_beginning
 from burnish.models.completions import is_apart
+from burnish.models.layout import Segments
 from burnish.records import Labelled, Record
 from burnish.tasks import Built, Task
 from burnish.tasks.fewshot import Fewshot
@@ -150,7 +151,7 @@ def test_records_are_those_that_the_settings_ask_for() -> None:
 
 
 def test_examples_before_all_prompts_are_read_once_a_pass_and_change_no_rank(
-    base: str, monkeypatch: pytest.MonkeyPatch
+    base: str,
 ) -> None:
     task = task_of()
     built = task.build(base)
@@ -163,12 +164,9 @@ def test_examples_before_all_prompts_are_read_once_a_pass_and_change_no_rank(
         with torch.no_grad():
             means = [alone(built, item.prompts[0], choice).mean().item() for choice in item.choices[0]]
         assert own == pytest.approx(means, rel=1e-4)
-    plain = task.encode(ROWS, built).items
-    read: list[int] = []
-    monkeypatch.setattr(
-        Fewshot, "_behind_one_beginning", lambda _task, _model, some, _progress: read.append(len(some)) or [[0.0]]
-    )
-    task.ranked(built.model, items, lambda *_: None)
-    assert read == ([] if is_apart(built.model) else [3])
-    task.ranked(built.model, plain, lambda *_: None)
-    assert len(read) == (not is_apart(built.model))
+    if not is_apart(built.model):
+        read = task.collate(items).completions.read
+        assert isinstance(read, Segments)
+        alike = shared_beginning([item.prompts[0] for item in items])
+        apart = sum(len(task.collate([item]).completions.read.ids) for item in items)
+        assert len(read.ids) == apart - (len(items) - 1) * alike

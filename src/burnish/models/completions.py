@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from burnish.models.layout import Branches, Segments, lay_kin, lay_out
+from burnish.models.layout import Branches, Segments, lay_kin, lay_out, lay_tree
 from burnish.models.logps import target_logps
 from burnish.models.padding import network_inputs, pad_right
 from burnish.models.policy import token_logps
@@ -62,6 +62,27 @@ def collate_branches(rows: Sequence[Branches]) -> CompletionBatch:
         for own in behind:
             places += [start + len(prompt) - 1, *own]
         start += len(prompt) + sum(len(one) - 1 for one in completions)
+    return CompletionBatch(segments, torch.tensor(places), *_targets(rows))
+
+
+def collate_behind(beginning: Sequence[int], rows: Sequence[Branches]) -> CompletionBatch:
+    """Return the batch of `collate_branches` for prompts that all begin with the same tokens, which are read once.
+
+    beginning: these tokens, at least one. rows: what is each prompt's own, at least one token, and its completions.
+    """
+    texts: list[tuple[int | None, int, Sequence[int]]] = [(None, 0, beginning)]
+    for own, completions in rows:
+        first = len(texts)
+        texts.append((0, len(beginning), [*own, *completions[0][:-1]]))
+        texts += [(first, len(beginning) + len(own), one[:-1]) for one in completions[1:]]
+    segments, [found] = lay_tree([texts])
+    behind, places = iter(found[1:]), []
+    for own, completions in rows:
+        whole = next(behind)
+        last = whole.start + len(own) - 1
+        places += [*range(last, whole.stop)]
+        for _ in completions[1:]:
+            places += [last, *next(behind)]
     return CompletionBatch(segments, torch.tensor(places), *_targets(rows))
 
 

@@ -20,17 +20,33 @@ Branches: TypeAlias = tuple[
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens `start` to `end` of the row, which also see the tokens from `before` on, `seen` of them, and no others."""
+    """Tokens `start` to `end` of the row, which also see the first tokens of pieces before them, and no others.
+
+    sees: of each such piece where it starts, and how many of its tokens are seen, in the order of the text.
+    """
 
     start: int
     end: int
-    before: int
-    seen: int
+    sees: tuple[tuple[int, int], ...] = ()
 
     @property
     def own(self) -> int:
         """Tokens of its own."""
         return self.end - self.start
+
+    @property
+    def seen(self) -> int:
+        """Tokens that it sees beside them."""
+        return sum(count for _, count in self.sees)
+
+    def up_to(self, count: int) -> tuple[tuple[int, int], ...]:
+        """Return what a piece sees that goes on from the first `count` tokens of this one's text."""
+        found = []
+        for start, size in (*self.sees, (self.start, self.own)):
+            if count > 0:
+                found.append((start, min(size, count)))
+            count -= size
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,8 @@ class Segments:
         ids, mask: (pieces, width). The last: (tokens,) places in the flattened rectangle.
         """
         found = self.ids.tolist()
-        texts = [found[p.before : p.before + p.seen] + found[p.start : p.end] for p in self.pieces]
+        ranges = [(*p.sees, (p.start, p.own)) for p in self.pieces]
+        texts = [[token for start, count in own for token in found[start : start + count]] for own in ranges]
         ids, mask = pad_right(texts)
         width = ids.shape[1]
         places = [row * width + p.seen + step for row, p in enumerate(self.pieces) for step in range(p.own)]
@@ -89,18 +106,29 @@ def lay_kin(kin: Sequence[Sequence[tuple[int, Sequence[int]]]]) -> tuple[Segment
     kin: of each group its first text whole, with 0, and of the others how many tokens each begins with that the first
     begins with too, at least one, and what comes behind these, which may be nothing.
     """
+    return lay_tree([[(0 if seen else None, seen, own) for seen, own in group] for group in kin])
+
+
+def lay_tree(
+    groups: Sequence[Sequence[tuple[int | None, int, Sequence[int]]]],
+) -> tuple[Segments, list[list[range]]]:
+    """Return the row that holds these texts, and where the own tokens of each stand in it.
+
+    groups: of each text which one before it in its group it goes on from, with how many tokens of that one's text, what
+    that one goes on from included, and its own tokens, which may be none. A text that begins anew goes on from None,
+    with 0, and has tokens.
+    """
     ids: list[int] = []
     positions: list[int] = []
     pieces: list[Piece] = []
     places: list[list[range]] = []
-    for group in kin:
-        trunk, places_here = len(ids), []
-        for seen, own in group:
+    for group in groups:
+        here: list[Piece] = []
+        for parent, seen, own in group:
             start = len(ids)
+            here.append(Piece(start, start + len(own), () if parent is None else here[parent].up_to(seen)))
             ids += own
             positions += range(seen, seen + len(own))
-            places_here.append(range(start, len(ids)))
-            if own:
-                pieces.append(Piece(start, len(ids), trunk, seen))
-        places.append(places_here)
+        pieces += [piece for piece in here if piece.own]
+        places.append([range(piece.start, piece.end) for piece in here])
     return Segments(torch.tensor(ids), torch.tensor(positions), tuple(pieces)), places

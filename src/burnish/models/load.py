@@ -27,6 +27,7 @@ from burnish.models.heads import heads, parts_below
 from burnish.models.loading import first_line, loading, require_whole, safely
 from burnish.models.quiet import quiet
 from burnish.models.safety import read_settings, refuse_code, require_weights, transformer_folder
+from burnish.models.unpadded import unpad
 
 FETCHED_SETTINGS = ["*.json", "*.jinja", "*.txt", "*.model"]
 FETCHED_WEIGHTS = ["*.safetensors"]
@@ -133,6 +134,7 @@ def load_transformer(name: str, *, dtype: torch.dtype) -> tuple[Path, Any, Any]:
     if "pooler" in dict(model.named_children()):
         model.pooler = None
     model.config.use_cache = False
+    unpad(model)
     return folder, model, load_tokenizer(name, inner)
 
 
@@ -307,6 +309,7 @@ def _load_headed(
     whole = {key for key in names if key.startswith(below) and not key.startswith(pooler)}
     lost = f". {type(model).__name__} finds none of its base there; use an encoder or an encoder-decoder"
     require_whole(name, what, missing=lacking, unexpected=unread, advice=lost if whole <= {*lacking} else "")
+    unpad(model)
     if fits and not info["missing_keys"]:
         return Headed(model, tokenizer, ())
     untrained = heads(model, below)

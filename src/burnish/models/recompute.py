@@ -10,6 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from burnish.errors import ModelError
 from burnish.models.segments import cut_again
+from burnish.models.unpadded import unpadded_again
 
 
 def recompute_layers(model: nn.Module, *, on: bool = True) -> None:
@@ -36,7 +37,7 @@ def _checkpointed(layer: Callable[..., Any], *given: Any) -> Any:
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Return what a layer is computed in at first, and what again."""
-    return nullcontext(), _Again(cut_again())
+    return nullcontext(), _Again(unpadded_again() or cut_again())
 
 
 class _Again(AbstractContextManager[None]):

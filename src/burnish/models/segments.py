@@ -206,14 +206,14 @@ def cut_again() -> Callable[[], AbstractContextManager[None]]:
 class _Group:
     """Pieces of one form, one behind the other in the row: the first of them, how many, and the mask of each.
 
-    mask: (1, 1, own, seen + own), or None where order alone hides. trunk: where pieces that go on from other tokens
-    find these: which group's first tokens they are.
+    mask: (1, 1, own, seen + own), or None where order alone hides. trunks: where they find what they go on from: the
+    groups whose first tokens these are, and how many of each.
     """
 
     piece: Piece
     count: int
     mask: Tensor | None
-    trunk: int | None
+    trunks: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,28 +247,27 @@ def _cuts(*, mask_function: Callable[..., Any], device: torch.device, use_vmap: 
         seen = mask_function(none.to(device), none.to(device), places[None, None, :, None], places[None, None, None])
         seen = seen.expand(1, 1, *order.shape)[0, 0]
     groups: list[_Group] = []
-    trunks: dict[int, int] = {}  # a text's first token → its group
-    branching = {piece.before for piece in segments.pieces if piece.seen}
+    trunks: dict[int, int] = {}  # a piece's first token → its group
+    branching = {start for piece in segments.pieces for start, _ in piece.sees}
     for pieces in _alike(segments.pieces, branching):
         piece = pieces[0]
         size = piece.seen + piece.own
         by_order = not piece.seen and (seen is order or torch.equal(seen[:size, :size], order[:size, :size]))
         mask = None if by_order else seen[None, None, piece.seen : size, :size]
-        if not piece.seen:
-            trunks[piece.start] = len(groups)
-        groups.append(_Group(piece, len(pieces), mask, trunks[piece.before] if piece.seen else None))
+        trunks[piece.start] = len(groups)
+        groups.append(_Group(piece, len(pieces), mask, tuple((trunks[start], count) for start, count in piece.sees)))
     return _Cuts(tuple(groups))
 
 
 def _alike(pieces: Sequence[Piece], branching: set[int]) -> list[list[Piece]]:
-    """Return runs of pieces that have one length and see as much; one that others go on from stands alone."""
+    """Return runs of pieces that have one length and see the same; one that others go on from stands alone."""
     runs: list[list[Piece]] = []
     for piece in pieces:
         last = runs[-1][-1] if runs else None
         if (
             last is not None
-            and (last.own, last.seen) == (piece.own, piece.seen)
-            and (piece.before == last.before if piece.seen else not branching & {piece.start, last.start})
+            and (last.own, last.sees) == (piece.own, piece.sees)
+            and not branching & {piece.start, last.start}
         ):
             runs[-1].append(piece)
         else:
@@ -294,9 +293,9 @@ def _attend(
     found = []
     for place, group in enumerate(attention_mask.groups):
         own, k, v = (_each(parts[place], group.count) for parts in (queries, keys, values))
-        if group.trunk is not None:
+        if group.trunks:
             k, v = (
-                torch.cat([parts[group.trunk][:, :, : group.piece.seen].expand(group.count, -1, -1, -1), behind], dim=2)
+                torch.cat([*(_first(parts[place], seen, group.count) for place, seen in group.trunks), behind], dim=2)
                 for parts, behind in ((keys, k), (values, v))
             )
         if not _laid.get()[1].by_torch and suits(own, k, settings):
@@ -305,6 +304,11 @@ def _attend(
             out, _ = sdpa_attention_forward(module, own, k, v, group.mask, is_causal=True, **settings)
         found.append(out.flatten(0, 1))
     return torch.cat(found)[None], None
+
+
+def _first(part: Tensor, tokens: int, count: int) -> Tensor:
+    """Return (pieces, heads, tokens, width): the first tokens of what stands alone in its group, for each piece."""
+    return part[:, :, :tokens].expand(count, -1, -1, -1)
 
 
 def _each(part: Tensor, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from burnish.evaluation.compare import compare
 from burnish.evaluation.score import Scores, interval
 from burnish.methods import Method
 from burnish.models.adapted import begin_from
-from burnish.models.precision import device_words
+from burnish.models.precision import allow_faster_fp32, device_words
 from burnish.prepare.draw import drawn
 from burnish.prepare.synthesize import sample
 from burnish.recipe import Files, Recipe, to_yaml
@@ -65,6 +65,7 @@ def fewshot(recipe: FewShots, folder: Path, *, say: Say, progress: Progress) -> 
     Raises:
         RunError: another recipe's comparison stands there.
     """
+    allow_faster_fp32()
     with locked(folder):
         text, path = to_yaml(recipe), folder / "recipe.yaml"
         if path.is_file() and path.read_text(encoding="utf-8") != text:

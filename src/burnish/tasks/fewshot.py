@@ -17,9 +17,10 @@ from burnish.errors import DataError, RecipeError
 from burnish.losses import Loss
 from burnish.losses.t_few import TFew
 from burnish.metrics import Guess, Metric
-from burnish.models.answers_apart import logps_in_passes, shared_beginning
+from burnish.models.answers_apart import shared_beginning
 from burnish.models.completions import (
     CompletionBatch,
+    collate_behind,
     collate_branches,
     collate_branches_apart,
     completion_logps,
@@ -38,7 +39,7 @@ from burnish.tasks import Built, Encoded, Sampler, Task, refuse_predictions
 from burnish.text import fingerprint
 
 PASS_TOKENS = 4096  # in one forward pass where no gradient is needed
-ITEMS = 32  # rows whose prompts begin alike, ranked between two words on the progress
+WORTH = 8  # tokens that prompts begin with alike, from which on they are read once
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +183,19 @@ class Fewshot(Task):
         return replace(item, prompts=(item.prompts[template],), choices=(choices,), right=kept.index(item.right))
 
     def collate(self, items: Sequence[FewshotItem]) -> FewshotBatch:
-        """Put all first prompts, each with its choices, into one row, or into an encoder's and a decoder's."""
+        """Put all first prompts, each with its choices, into one row, or into an encoder's and a decoder's.
+
+        Of a row, what its prompts begin with alike, the system's message for example, is read once.
+        """
         rows = [(item.prompts[0], item.choices[0]) for item in items]
-        completions = collate_branches_apart(rows) if items[0].apart else collate_branches(rows)
+        alike = 0 if items[0].apart else _alike(items)
+        if items[0].apart:
+            completions = collate_branches_apart(rows)
+        elif alike:
+            beginning = rows[0][0][:alike]
+            completions = collate_behind(beginning, [(prompt[alike:], choices) for prompt, choices in rows])
+        else:
+            completions = collate_branches(rows)
         counts = tuple(len(item.choices[0]) for item in items)
         return FewshotBatch(completions, counts, torch.tensor([item.right for item in items]))
 
@@ -226,15 +237,12 @@ class Fewshot(Task):
     def ranked(self, model: nn.Module, items: Sequence[FewshotItem], progress: Progress) -> list[list[float]]:
         """Return for each item the mean ln probability a token of each of its choices, by its first prompt.
 
-        Where prompts begin alike, with the same examples, that is read once for many of them.
+        Where prompts begin alike, with the same examples, that is read once in each pass.
         """
-        prompts = [item.prompts[0] for item in items]
-        if is_packed(model) and 2 * len(items) * shared_beginning(prompts) > sum(map(len, prompts)):
-            return self._behind_one_beginning(model, items, progress)
         found: list[list[float]] = [[] for _ in items]
-        done = 0
-        groups = self.micro_batches(model, range(len(items)), [item.tokens for item in items], budget=PASS_TOKENS)
-        for group in groups:
+        done, alike = 0, _alike(items) if is_packed(model) else 0
+        sizes = [item.tokens - alike for item in items]
+        for group in self.micro_batches(model, range(len(items)), sizes, budget=PASS_TOKENS):
             batch = self.collate([items[place] for place in group])
             with torch.no_grad(), still(model):
                 each = torch.split(completion_logps(model, batch.completions), batch.completions.lengths)
@@ -243,22 +251,6 @@ class Fewshot(Task):
                 found[place] = [*islice(means, count)]
             done += len(group)
             progress("ranking choices", done, len(items))
-        return found
-
-    def _behind_one_beginning(
-        self, model: nn.Module, items: Sequence[FewshotItem], progress: Progress
-    ) -> list[list[float]]:
-        """Return the same, every choice behind what is its prompt's own."""
-        found = []
-        for first in range(0, len(items), ITEMS):
-            some = items[first : first + ITEMS]
-            rows = [(item.prompts[0], choice) for item in some for choice in item.choices[0]]
-            with torch.no_grad(), still(model):
-                alike = [0] * len(rows)
-                read = logps_in_passes(model, rows, pass_tokens=PASS_TOKENS, apart=False, families=alike)
-                means = iter([logps.mean().item() for logps in read])
-            found += [[*islice(means, len(item.choices[0]))] for item in some]
-            progress("ranking choices", len(found), len(items))
         return found
 
     def predictions(
@@ -287,6 +279,13 @@ class Fewshot(Task):
     def save(self, model: nn.Module, built: Built, folder: Path) -> None:
         """Write a transformers or PEFT folder with the tokenizer."""
         save_network(model, built.tokenizer, folder)
+
+
+def _alike(items: Sequence[FewshotItem]) -> int:
+    """Return how many first tokens are read once for all first prompts, each of which has one of its own."""
+    prompts = [item.prompts[0] for item in items]
+    alike = min(shared_beginning(prompts), min(map(len, prompts), default=0) - 1)
+    return alike if len(items) > 1 and alike >= WORTH else 0
 
 
 def _plain(choice: Choice) -> Choice:
