@@ -18,7 +18,7 @@ from burnish.records import Record
 from burnish.retrievers import Progress
 from burnish.run import Run, write_json, write_text
 from burnish.steps.advice import advice
-from burnish.tasks import Task
+from burnish.tasks import Built, Task
 
 
 def evaluate(folder: Path, *, data: str | None, against: str | None, progress: Progress) -> dict[str, Any]:
@@ -82,16 +82,23 @@ def untrained(recipe: Recipe, folder: Path) -> Path:
 
 
 def of_model(task: Task, name: str, rows: Sequence[Record], *, seed: int, progress: Progress) -> Evaluated:
-    """Load a model in the number format that suits this chip, an adapter merged into its base, and score it."""
+    """Load a model as `ready` does, and score it."""
     progress("loading the model", 0, 1)
+    built = ready(task, name, seed=seed)
+    with torch.inference_mode():
+        return score(task, built.model, built, rows, seed=seed, progress=progress)
+
+
+def ready(task: Task, name: str, *, seed: int = 0) -> Built:
+    """Load a model to predict with: in the number format that suits this chip, an adapter merged into its base."""
     allow_faster_fp32()
     built = task.build(name, seed=seed)
     merged(built.model)
     dtype = chosen_dtype()
     for weight in built.model.parameters():
         weight.data = weight.data.to(dtype)
-    with torch.inference_mode():
-        return score(task, built.model, built, rows, seed=seed, progress=progress)
+    built.model.eval()
+    return built
 
 
 def write_evaluation(

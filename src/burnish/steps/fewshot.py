@@ -14,13 +14,14 @@ from burnish.evaluation.compare import compare
 from burnish.evaluation.score import Scores, interval
 from burnish.methods import Method
 from burnish.models.adapted import begin_from
-from burnish.models.precision import allow_faster_fp32, device_words
+from burnish.models.precision import device_words
 from burnish.prepare.draw import drawn
 from burnish.prepare.synthesize import sample
 from burnish.recipe import Files, Recipe, to_yaml
 from burnish.records import Message, dump_jsonl
 from burnish.retrievers import Progress
-from burnish.run import Run, locked, read_json, versions, write_json, write_text
+from burnish.run import locked, read_json, versions, write_json, write_text
+from burnish.steps.evaluate import ready
 from burnish.steps.fewshot_recipe import FewShots
 from burnish.steps.train import Say, trained
 from burnish.tables import read_rows
@@ -65,7 +66,6 @@ def fewshot(recipe: FewShots, folder: Path, *, say: Say, progress: Progress) -> 
     Raises:
         RunError: another recipe's comparison stands there.
     """
-    allow_faster_fp32()
     with locked(folder):
         text, path = to_yaml(recipe), folder / "recipe.yaml"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
@@ -154,7 +154,7 @@ def _by_template(item: FewshotItem, number: int) -> FewshotItem:
 def _draw(pool: Pool, system: System, rows: Sequence[Any], place: Path, seed: int) -> dict[str, Any]:
     """Return what a system makes of these rows: for each template, which questions it answers right."""
     if system.method in (ZERO, SHOWN):
-        built = pool.task.build(pool.recipe.model)
+        built = ready(pool.task, pool.recipe.model)
         right = [_in_context(pool, built, rows, number) for number in range(len(pool.task.templates) or 1)]
         return {"right": right, "seconds": 0.0, "kilobytes": 0.0}
     write_text(place.with_suffix(".jsonl"), dump_jsonl(rows))
@@ -173,19 +173,19 @@ def _draw(pool: Pool, system: System, rows: Sequence[Any], place: Path, seed: in
         seed=seed,
     )
     run = trained(asked, place, say=lambda _: None, progress=pool.progress)
-    right = [_answers(pool, task, run, number) for number in range(len(pool.task.templates) or 1)]
+    built = ready(task, str(run.folder / "model"))
+    right = [_answers(pool, task, built, number) for number in range(len(pool.task.templates) or 1)]
     if system.method == HEAD:
         right = right[:1]  # which reads no template
     seconds = sum(line["seconds"] for line in run.lines("clock.jsonl"))
     return {"right": right, "seconds": seconds, "kilobytes": BYTES * run.manifest["trainable"] / KILO}
 
 
-def _answers(pool: Pool, task: Task, run: Run, number: int) -> list[float]:
+def _answers(pool: Pool, task: Task, built: Built, number: int) -> list[float]:
     """Return 1 or 0 for each test row, by one of the templates."""
-    ready = _led_by(task, number) if isinstance(task, Fewshot) else task
-    built = ready.build(str(run.folder / "model"))
-    said = ready.predictions(built.model.eval(), built, pool.test, reads="answers", progress=pool.progress)
-    return [float(one == other) for one, other in zip(said, ready.references(pool.test), strict=True)]
+    task = _led_by(task, number) if isinstance(task, Fewshot) else task
+    said = task.predictions(built.model, built, pool.test, reads="answers", progress=pool.progress)
+    return [float(one == other) for one, other in zip(said, task.references(pool.test), strict=True)]
 
 
 def _in_context(pool: Pool, built: Built, rows: Sequence[Any], number: int) -> list[float]:
@@ -195,7 +195,7 @@ def _in_context(pool: Pool, built: Built, rows: Sequence[Any], number: int) -> l
     earlier = [turn for row in rows for turn in _turns(_choice(task, row))]
     behind = [row.model_copy(update={"prompt": (*earlier, *_messages(row))}) for row in asked] if earlier else asked
     plain = Fewshot(max_tokens=task.max_tokens + sum(len(turn.content) for turn in earlier))
-    said = plain.predictions(built.model.eval(), built, behind, reads="answers", progress=pool.progress)
+    said = plain.predictions(built.model, built, behind, reads="answers", progress=pool.progress)
     return [float(one == row.answer) for one, row in zip(said, asked, strict=True)]
 
 
