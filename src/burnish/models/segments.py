@@ -23,6 +23,9 @@ from burnish.models.dropout import still
 from burnish.models.grouped import attend, suits
 from burnish.models.layout import Piece, Segments, lay_out
 
+BUNDLE = (
+    128  # tokens of short texts behind the same tokens that are read by one product: few, for it also reads in vain
+)
 NAME = "sdpa_in_segments"  # of our attention function, as transformers knows it
 
 _laid: ContextVar[tuple[Any, Segments]] = ContextVar("laid")  # the network that runs, and what it was called with
@@ -204,16 +207,16 @@ def cut_again() -> Callable[[], AbstractContextManager[None]]:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Pieces of one form, one behind the other in the row: the first of them, how many, and the mask of each.
+    """Pieces that are read by one product: `count` of one length, or a bundle of short ones, for which that is 1.
 
-    mask: (1, 1, own, seen + own), or None where order alone hides. trunks: where they find what they go on from: the
-    groups whose first tokens these are, and how many of each.
+    tokens: of each, or of the bundle. mask: (1, 1, tokens, seen + tokens), or None where order alone hides. trunks:
+    where they find what they go on from: in which groups, from which token on, and how many tokens.
     """
 
-    piece: Piece
+    tokens: int
     count: int
     mask: Tensor | None
-    trunks: tuple[tuple[int, int], ...]
+    trunks: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,7 @@ class _Cuts:
     @property
     def sizes(self) -> list[int]:
         """Tokens of each group."""
-        return [group.piece.own * group.count for group in self.groups]
+        return [group.tokens * group.count for group in self.groups]
 
 
 def _cuts(*, mask_function: Callable[..., Any], device: torch.device, use_vmap: bool = False, **_: Any) -> _Cuts:
@@ -247,32 +250,57 @@ def _cuts(*, mask_function: Callable[..., Any], device: torch.device, use_vmap: 
         seen = mask_function(none.to(device), none.to(device), places[None, None, :, None], places[None, None, None])
         seen = seen.expand(1, 1, *order.shape)[0, 0]
     groups: list[_Group] = []
-    trunks: dict[int, int] = {}  # a piece's first token → its group
-    branching = {start for piece in segments.pieces for start, _ in piece.sees}
-    for pieces in _alike(segments.pieces, branching):
+    found: dict[int, tuple[int, int]] = {}  # a piece's first token → its group, and where in it
+    for pieces in _runs(segments.pieces):
+        found |= {piece.start: (len(groups), piece.start - pieces[0].start) for piece in pieces}
+        trunks = tuple((*found[start], count) for start, count in pieces[0].sees)
+        if _is_bundle(pieces):
+            mask = torch.block_diag(
+                *(seen[piece.seen : piece.seen + piece.own, piece.seen :][:, : piece.own] for piece in pieces)
+            )
+            before = torch.cat([seen[piece.seen : piece.seen + piece.own, : piece.seen] for piece in pieces])
+            whole = torch.cat([before, mask.bool()], dim=1)[None, None]
+            groups.append(_Group(len(mask), 1, whole, trunks))
+            continue
         piece = pieces[0]
         size = piece.seen + piece.own
         by_order = not piece.seen and (seen is order or torch.equal(seen[:size, :size], order[:size, :size]))
-        mask = None if by_order else seen[None, None, piece.seen : size, :size]
-        trunks[piece.start] = len(groups)
-        groups.append(_Group(piece, len(pieces), mask, tuple((trunks[start], count) for start, count in piece.sees)))
+        groups.append(
+            _Group(piece.own, len(pieces), None if by_order else seen[None, None, piece.seen : size, :size], trunks)
+        )
     return _Cuts(tuple(groups))
 
 
-def _alike(pieces: Sequence[Piece], branching: set[int]) -> list[list[Piece]]:
-    """Return runs of pieces that have one length and see the same; one that others go on from stands alone."""
+def _runs(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Return runs of pieces that see the same and are read together: short ones, or those of one length.
+
+    A long one that others go on from stands alone: the gradient of each slice of it is as large as all of its run.
+    """
+    branching = {start for piece in pieces for start, _ in piece.sees}
     runs: list[list[Piece]] = []
     for piece in pieces:
-        last = runs[-1][-1] if runs else None
-        if (
-            last is not None
-            and (last.own, last.sees) == (piece.own, piece.sees)
-            and not branching & {piece.start, last.start}
-        ):
-            runs[-1].append(piece)
+        last = runs[-1] if runs else []
+        fits = bool(last) and last[0].sees == piece.sees
+        if fits and (_is_bundle([*last, piece]) or _is_alike([*last, piece], branching)):
+            last.append(piece)
         else:
             runs.append([piece])
     return runs
+
+
+def _is_bundle(pieces: Sequence[Piece]) -> bool:
+    """Tell whether pieces are few and short, and go on from the same tokens."""
+    return bool(pieces[0].sees) and len(pieces) > 1 and pieces[-1].end - pieces[0].start <= BUNDLE
+
+
+def _is_alike(pieces: Sequence[Piece], branching: set[int]) -> bool:
+    """Tell whether all pieces have one length, and no other goes on from one of them."""
+    first, *others = pieces
+    return (
+        first.own * len(pieces) == pieces[-1].end - first.start
+        and all(piece.own == first.own for piece in others)
+        and not any(piece.start in branching for piece in pieces)
+    )
 
 
 def _attend(
@@ -295,7 +323,7 @@ def _attend(
         own, k, v = (_each(parts[place], group.count) for parts in (queries, keys, values))
         if group.trunks:
             k, v = (
-                torch.cat([*(_first(parts[place], seen, group.count) for place, seen in group.trunks), behind], dim=2)
+                torch.cat([*(_part(parts, trunk, group.count) for trunk in group.trunks), behind], dim=2)
                 for parts, behind in ((keys, k), (values, v))
             )
         if not _laid.get()[1].by_torch and suits(own, k, settings):
@@ -306,9 +334,10 @@ def _attend(
     return torch.cat(found)[None], None
 
 
-def _first(part: Tensor, tokens: int, count: int) -> Tensor:
-    """Return (pieces, heads, tokens, width): the first tokens of what stands alone in its group, for each piece."""
-    return part[:, :, :tokens].expand(count, -1, -1, -1)
+def _part(parts: Sequence[Tensor], trunk: tuple[int, int, int], count: int) -> Tensor:
+    """Return (pieces, heads, tokens, width): the tokens that a trunk names, for each of so many pieces."""
+    group, start, tokens = trunk
+    return parts[group][:, :, start : start + tokens].expand(count, -1, -1, -1)
 
 
 def _each(part: Tensor, count: int) -> Tensor:
