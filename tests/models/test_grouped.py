@@ -33,7 +33,7 @@ def found(out: Tensor, parts: list[Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("shared", [1, 3])
-@pytest.mark.parametrize(("tokens", "seen"), [(1, 1), (9, 9), (5, 14)])
+@pytest.mark.parametrize(("tokens", "seen"), [(1, 1), (9, 9), (5, 14), (300, 300), (200, 400)])
 @pytest.mark.parametrize("scale", [None, 0.5])
 def test_numbers_and_gradients_are_as_exact_as_torchs(tokens: int, seen: int, shared: int, scale: float | None):
     parts = drawn(tokens, seen, heads=6, shared=shared)
