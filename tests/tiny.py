@@ -69,7 +69,13 @@ def tiny_bert(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, head
 
 
 def tiny_llama(
-    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, tied: bool = True, template: str = CHAT_TEMPLATE
+    folder: Path,
+    *,
+    seed: int = 0,
+    words: Sequence[str] = WORDS,
+    tied: bool = True,
+    template: str = CHAT_TEMPLATE,
+    width: int = 32,
 ) -> Path:
     """Write a random Llama, its output layer tied to the embeddings or not, with a word tokenizer and a template."""
     tokenizer = _words(["<|pad|>", "<|unk|>", "<|start|>", "<|end|>", "\n", *words], unknown="<|unk|>")
@@ -85,11 +91,11 @@ def tiny_llama(
     )
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=64,
+        intermediate_size=2 * width,
         max_position_embeddings=128,
         initializer_range=0.4,  # far enough from zero that a frozen output layer can be sure of a token
         tie_word_embeddings=tied,

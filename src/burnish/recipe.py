@@ -200,6 +200,20 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
+    def _can_be_saved(self) -> "Recipe":
+        """Check that what is merged when it is saved has weights to be merged into.
+
+        Raises:
+            RecipeError: they are held in four bits.
+        """
+        if self.task.saves_merged and self.method.rounds_base:
+            raise RecipeError(
+                f"method.quantize: a model of the task {self.task.kind} is saved with the update merged into its "
+                "weights, which would be those of four bits; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_room_to_rehearse(self) -> "Recipe":
         """Check that a step can hold rows of both kinds.
 

@@ -25,6 +25,11 @@ class Method(Part):
         """Return by what the rate of a weight is multiplied; name: the parameter's full name."""
         return 1.0
 
+    @property
+    def rounds_base(self) -> bool:
+        """Whether the base's weights are held so that an update cannot be merged into them."""
+        return False
+
     def start(self, name: str, layer: int | None, layers: int) -> float:  # noqa: ARG002
         """Return the share of the run, 0…1, after which a weight begins to move; until then it gets no gradient.
 

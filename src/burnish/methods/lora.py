@@ -12,10 +12,12 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from burnish.errors import ModelError, near_miss
+from burnish.errors import ModelError, RecipeError, near_miss
 from burnish.methods import Method
+from burnish.models.four_bit import BLOCK, hold_in_four_bits
 
 WEIGHTS = "adapter_model.safetensors"
 PISSA_RATE = 1e-4
@@ -37,6 +39,8 @@ class Lora(Method):
     does within 40 steps of a small task (SmolLM2-135M, one seed). It is saved as an ordinary update of twice the
     rank, which fits the unchanged base.
     b_rate: the rate of B over that of A (LoRA+, Hayou et al. 2024, arXiv 2402.12354; they have about 16).
+    quantize "nf4": the base's linear layers are held in four bits a weight while it trains (QLoRA, Dettmers et al.
+    2023, arXiv 2305.14314); the adapter that is saved goes onto the base in any format. Needs bitsandbytes.
     """
 
     learning_rate: float = 1e-3
@@ -48,6 +52,22 @@ class Lora(Method):
     dora: bool = False
     init: Literal["zero", "pissa"] = "zero"
     b_rate: float = Field(default=1.0, gt=0)
+    quantize: Literal["nf4"] | None = None
+
+    @model_validator(mode="after")
+    def _leaves_the_base_as_it_is(self) -> "Lora":
+        """Check that nothing asks for the numbers of weights that are held in four bits.
+
+        Raises:
+            RecipeError: `dora` or `init: pissa` does.
+        """
+        asks = "dora" if self.dora else "init: pissa" if self.init == "pissa" else ""
+        if self.quantize and asks:
+            raise RecipeError(
+                f"method lora: {asks} reads the base's weights, which quantize {self.quantize} rounds; "
+                "leave one of them out"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -83,6 +103,8 @@ class Lora(Method):
             init_lora_weights=init,
             fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in targets.values()),
         )
+        if self.quantize:
+            hold_in_four_bits(model, self._quantized(model, fresh))
         network: Any = model
         with warnings.catch_warnings():  # PEFT asks transformers by names that are going to change
             warnings.simplefilter("ignore", FutureWarning)
@@ -94,6 +116,39 @@ class Lora(Method):
             wrapped.save_pretrained = partial(_save_difference, wrapped, _factors(wrapped))
         adapted: nn.Module = wrapped
         return adapted
+
+    def _quantized(self, model: nn.Module, fresh: tuple[str, ...]) -> list[str]:
+        """Return the names of all plain linear layers but the output layer and new parts.
+
+        A layer whose rows would share a scale with others stays as it is: on a processor bitsandbytes reads it wrongly.
+
+        Raises:
+            ModelError: there are none, or the network is one whose update is merged when it is saved.
+        """
+        if not isinstance(model, PreTrainedModel):
+            raise ModelError(
+                f"method lora: {type(model).__name__} is saved with the update merged into its weights, which quantize "
+                f"{self.quantize} rounds; leave it out"
+            )
+        network: Any = model
+        output = network.get_output_embeddings()
+        names = [
+            name
+            for name, layer in model.named_modules()
+            if type(layer) is nn.Linear and layer is not output and not f"{name}.".startswith(fresh)
+            if layer.in_features % BLOCK == 0
+        ]
+        if not names:
+            raise ModelError(
+                f"method lora: quantize {self.quantize} holds plain linear layers in four bits, and "
+                f"{type(model).__name__} has none whose inputs are a multiple of {BLOCK}; leave it out"
+            )
+        return names
+
+    @property
+    def rounds_base(self) -> bool:
+        """Whether the base's weights are held in fewer bits."""
+        return self.quantize is not None
 
     @property
     def _alpha(self) -> float:

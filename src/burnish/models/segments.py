@@ -255,7 +255,8 @@ def _cuts(*, mask_function: Callable[..., Any], device: torch.device, use_vmap: 
         found |= {piece.start: (len(groups), piece.start - pieces[0].start) for piece in pieces}
         trunks = tuple((*found[start], count) for start, count in pieces[0].sees)
         if _is_bundle(pieces):
-            mask = torch.block_diag(
+            diagonal: Any = torch.block_diag
+            mask = diagonal(
                 *(seen[piece.seen : piece.seen + piece.own, piece.seen :][:, : piece.own] for piece in pieces)
             )
             before = torch.cat([seen[piece.seen : piece.seen + piece.own, : piece.seen] for piece in pieces])

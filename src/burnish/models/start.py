@@ -63,6 +63,6 @@ def exchanged(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iter
 @contextmanager
 def rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Let a model compute in another number format while this lasts, by weights that are cast for it."""
-    weights = [*model.parameters()]
+    weights = [weight for weight in model.parameters() if weight.is_floating_point()]  # and not codes of four bits
     with exchanged(weights, [weight.detach().to(dtype) for weight in weights]):
         yield

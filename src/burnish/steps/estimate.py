@@ -39,7 +39,7 @@ def estimate(
     allow_faster_fp32()
     fuse(model)
     dtype = chosen_dtype(training.precision)
-    for weight in model.parameters():
+    for weight in filter(torch.is_floating_point, model.parameters()):
         weight.data = weight.data.to(dtype)
     task.begin(model)
     chosen = plan.rows(0)

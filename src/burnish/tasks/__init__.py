@@ -67,6 +67,7 @@ class Task(Part):
     record: ClassVar[type[Record]]
     divisible: ClassVar[bool] = True
     parts: ClassVar[tuple[str, ...]] = ()  # of the model, first words of weights' names, whose gradients are told apart
+    saves_merged: ClassVar[bool] = False  # whether LoRA's updates are merged into what is saved
     prepares_as_it_trains: ClassVar[bool] = False  # whether `prepare` reads by the numbers that the steps compute in
 
     metrics: tuple[Metric, ...] = Field(min_length=1)  # what `evaluate` reports; the first is watched while training

@@ -59,6 +59,7 @@ class Late(Task):
     """
 
     record: ClassVar[type[Record]] = Pair
+    saves_merged: ClassVar[bool] = True
 
     loss: Loss = Contrastive(temperature=1.0)
     metrics: tuple[Metric, ...] = Field(

@@ -79,6 +79,7 @@ class Pretrain(Task):
     """
 
     record: ClassVar[type[Record]] = Document
+    saves_merged: ClassVar[bool] = True
 
     metrics: tuple[Metric, ...] = Field(default_factory=lambda: (Metric.read("perplexity"),), min_length=1)
     block_tokens: int = Field(default=512, ge=4)

@@ -79,6 +79,7 @@ class Rerank(Task):
     """
 
     record: ClassVar[type[Record]] = Pair
+    saves_merged: ClassVar[bool] = True
 
     loss: Loss = Binary()
     metrics: tuple[Metric, ...] = Field(

@@ -43,6 +43,7 @@ class Retrieve(Task):
     """
 
     record: ClassVar[type[Record]] = Pair
+    saves_merged: ClassVar[bool] = True
 
     loss: Loss = Contrastive()
     metrics: tuple[Metric, ...] = Field(

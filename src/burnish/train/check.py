@@ -9,6 +9,7 @@ from burnish.errors import DivergedError, ModelError
 from burnish.methods import Method
 from burnish.methods.full import Full
 from burnish.models.dropout import dropout_layers, dropout_numbers
+from burnish.models.four_bit import weights_of
 from burnish.models.towers import Towers
 from burnish.tasks import Item
 
@@ -22,7 +23,7 @@ def require_trainable(model: nn.Module, method: Method) -> tuple[int, int]:
         ModelError: none trains, or of two towers one alone, which nobody asked for.
     """
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    parameters = sum(weight.numel() for weight in model.parameters())
+    parameters = sum(weights_of(weight) for weight in model.parameters())
     if not trainable:
         raise ModelError(
             f"method {method.kind} leaves no weight of {type(model).__name__} to train; use {_others(method)}"

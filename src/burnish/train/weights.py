@@ -24,9 +24,10 @@ class Weights:
         self.masters = [
             nn.Parameter(weight.detach().float().clone()) if self._rounded else weight for _, weight in trainable
         ]
-        frozen = [weight for weight in model.parameters() if not weight.requires_grad]
+        numbers = [weight for weight in model.parameters() if weight.is_floating_point()]  # and not codes of four bits
+        frozen = [weight for weight in numbers if not weight.requires_grad]
         self._frozen = [(weight, weight.detach()) for weight in frozen] if self._rounded else []
-        for weight in model.parameters():  # not buffers: rotary frequencies would lose the places of far tokens
+        for weight in numbers:  # not buffers: rotary frequencies would lose the places of far tokens
             weight.data = weight.data.to(dtype)
         self._working = [weight for _, weight in trainable]
         self.kept: Sequence[Tensor] = ()  # by the task beside them: a checkpoint holds it
