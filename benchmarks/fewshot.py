@@ -4,8 +4,8 @@ python benchmarks/fewshot.py [--quick] [--tasks intents] [--work FOLDER]
 → benchmarks/results/fewshot.json, docs/benchmarks.md
 
 Starts are learned by `burnish meta` from five source tasks, by each `how` for as many steps, and tried by `burnish
-fewshot` on three tasks held out: 4, 16 and 32 rows, drawn five times, two templates. The losses are compared without a
-start. What is finished in `--work` is read back; a task that is done is written at once.
+fewshot` on three tasks held out: 4, 16 and 32 rows, drawn five times, two templates; starts with 4 and 16 rows, the
+losses with 16 and without a start. What is finished in `--work` is read back; a task that is done is written at once.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def compared(
             "seed": SEED,
         }
     )
-    place = work / f"fewshot-{one.name}-{loss.replace(' + ', '-').lower()}"
+    place = work / "-".join(["fewshot", one.name, *loss.lower().split(" + "), *map(str, shots)])
     told = fewshot(recipe, place, say=print, progress=lambda *_: None)
     rows = [{"task": one.name, "loss": loss, **row} for row in told["rows"]]
     return [row for row in rows if not alone or row["method"] == METHOD]
@@ -116,11 +116,13 @@ def main() -> None:
     for one in given:
         if one.name not in options.tasks:
             continue
-        shots = (4, 16) if options.quick else (4, 16, 32)
         rows = [row for row in rows if row["task"] != one.name]
-        rows += compared(one, work, loss="LM + UL + LN", quick=options.quick, found=found, shots=shots, alone=False)
+        rows += compared(one, work, loss="LM + UL + LN", found=found, shots=(4, 16), alone=False, quick=options.quick)
+        if not options.quick:
+            more = compared(one, work, loss="LM + UL + LN", found={}, shots=(32,), alone=False, quick=False)
+            rows += [row for row in more if row["shots"]]
         for loss in [*LOSSES][:2]:
-            rows += compared(one, work, loss=loss, quick=options.quick, found={}, shots=shots[:2], alone=True)
+            rows += compared(one, work, loss=loss, found={}, shots=(16,), alone=True, quick=options.quick)
         write_results("fewshot", rows, quick=options.quick)
         if not options.quick:
             write_page(rows)
