@@ -25,6 +25,7 @@ from burnish.models.packing import micro_batches
 from burnish.models.quiet import quiet
 from burnish.models.safety import require_weights
 from burnish.models.sentence_folder import read_layout
+from burnish.models.unpadded import padding_computed
 from burnish.text import fingerprint
 
 PUNCTUATION = tuple(punctuation)
@@ -241,7 +242,9 @@ class LateEncoder(nn.Module):
         attended = torch.tensor([row.attended for row in rows])
         mask = (torch.arange(width) < attended[:, None]).long().to(device)
         masked = bool((attended < width).any())
-        hidden = self.encoder.transformer(input_ids=ids, attention_mask=mask if masked else None).last_hidden_state
+        filled = any(row.attended < len(row.ids) for row in rows)  # with tokens that see, and are seen by none
+        with padding_computed(when=filled):
+            hidden = self.encoder.transformer(input_ids=ids, attention_mask=mask if masked else None).last_hidden_state
         tokens = hidden[compared]
         vectors = tokens if self.projection is None else self.projection(tokens)
         return functional.normalize(vectors.float(), dim=-1)

@@ -28,6 +28,7 @@ NAME = "sdpa_unpadded"  # of our attention function, as transformers knows it
 WORTH = 0.02  # share of padding that pays for moving tokens to and fro
 
 _exact: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # stacks that have been tried
+_left: ContextVar[bool] = ContextVar("left", default=False)  # whether all stacks stay padded
 _texts: ContextVar["_Texts | None"] = ContextVar("texts", default=None)  # that layers read
 
 
@@ -63,6 +64,16 @@ def unpad(network: nn.Module) -> None:
             module.register_forward_hook(_unpack, always_call=True)
 
 
+@contextmanager
+def padding_computed(*, when: bool = True) -> Iterator[None]:
+    """Let no layer skip padding while this lasts: where states are read of tokens that no other token sees."""
+    token = _left.set(when or _left.get())
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
 def unpadded_again() -> Callable[[], AbstractContextManager[None]] | None:
     """Return what lets layers be computed later as they are now; None where they read a rectangle."""
     found = _texts.get()
@@ -79,7 +90,7 @@ def _is_stack(module: nn.Module) -> bool:
 def _config(stack: nn.Module) -> Any:
     """Return the configuration that a stack's layers read, where they compute attention by SDPA."""
     found = (getattr(module, "config", None) for module in stack.modules())
-    return next((config for config in found if getattr(config, "_attn_implementation", "") in ("sdpa", NAME)), None)
+    return next((config for config in found if getattr(config, "_attn_implementation", "") == "sdpa"), None)
 
 
 def _pack(stack: nn.Module, given: tuple[Any, ...], settings: Mapping[str, Any]) -> Any:
@@ -87,7 +98,9 @@ def _pack(stack: nn.Module, given: tuple[Any, ...], settings: Mapping[str, Any])
     said = {**dict(zip(ARGUMENTS, given, strict=False)), **settings}
     states, mask = (said.get(name) for name in ARGUMENTS)
     others = [value for name, value in said.items() if name not in ARGUMENTS]
-    plain = all(value is None or value is False for value in others) and len(given) <= len(ARGUMENTS)
+    plain = (
+        not _left.get() and all(value is None or value is False for value in others) and len(given) <= len(ARGUMENTS)
+    )
     if not plain or not isinstance(mask, Tensor) or not isinstance(states, Tensor):
         return None
     texts = _laid_out(states, mask, _config(stack))
