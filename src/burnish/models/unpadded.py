@@ -98,12 +98,11 @@ def _pack(stack: nn.Module, given: tuple[Any, ...], settings: Mapping[str, Any])
     said = {**dict(zip(ARGUMENTS, given, strict=False)), **settings}
     states, mask = (said.get(name) for name in ARGUMENTS)
     others = [value for name, value in said.items() if name not in ARGUMENTS]
-    plain = (
-        not _left.get() and all(value is None or value is False for value in others) and len(given) <= len(ARGUMENTS)
-    )
-    if not plain or not isinstance(mask, Tensor) or not isinstance(states, Tensor):
+    plain = len(given) <= len(ARGUMENTS) and all(value is None or value is False for value in others)
+    config = _config(stack)  # none where another function has come to compute attention
+    if _left.get() or not plain or config is None or not isinstance(mask, Tensor) or not isinstance(states, Tensor):
         return None
-    texts = _laid_out(states, mask, _config(stack))
+    texts = _laid_out(states, mask, config)
     if texts is None or not _gives_the_same(stack):
         return None
     _begin(texts)
