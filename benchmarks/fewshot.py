@@ -4,8 +4,8 @@ python benchmarks/fewshot.py [--quick] [--tasks intents] [--work FOLDER]
 → benchmarks/results/fewshot.json, docs/benchmarks.md
 
 Starts are learned by `burnish meta` from five source tasks, by each `how` for as many steps, and tried by `burnish
-fewshot` on three tasks held out: 4, 16 and 32 rows, drawn five times, two templates; starts with 4 and 16 rows, the
-losses with 16 and without a start. What is finished in `--work` is read back; a task that is done is written at once.
+fewshot` on three tasks held out: 4, 16 and 32 rows, drawn five times, two templates; starts with 4 rows, the losses
+with 16 and without a start. What is finished in `--work` is read back; a task that is done is written at once.
 """
 
 import argparse
@@ -117,10 +117,10 @@ def main() -> None:
         if one.name not in options.tasks:
             continue
         rows = [row for row in rows if row["task"] != one.name]
-        rows += compared(one, work, loss="LM + UL + LN", found=found, shots=(4, 16), alone=False, quick=options.quick)
-        if not options.quick:
-            more = compared(one, work, loss="LM + UL + LN", found={}, shots=(32,), alone=False, quick=False)
-            rows += [row for row in more if row["shots"]]
+        rows += compared(one, work, loss="LM + UL + LN", found=found, shots=(4,), alone=False, quick=options.quick)
+        more = () if options.quick else (32,)
+        rest = compared(one, work, loss="LM + UL + LN", found={}, shots=(16, *more), alone=False, quick=options.quick)
+        rows += [row for row in rest if row["shots"]]
         for loss in [*LOSSES][:2]:
             rows += compared(one, work, loss=loss, found={}, shots=(16,), alone=True, quick=options.quick)
         write_results("fewshot", rows, quick=options.quick)

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from pydantic import ValidationError
 from torch import nn
@@ -26,6 +24,10 @@ from burnish.records import Completion, dump_jsonl
 from burnish.steps.train import trained
 from burnish.tasks import Task
 from burnish.train.settings import Training
+
+pytest.importorskip("bitsandbytes", reason="the extra `4bit` is not installed")
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
 
 IDS = torch.arange(5, 25)[None]
 
