@@ -183,9 +183,9 @@ def loaded_outside(found: Trained) -> nn.Module:
 
 @torch.no_grad()
 def outputs(model: Any) -> Tensor:
-    """Return the first thing that a network gives for two rows, one of them padded."""
+    """Return the first thing that a network gives for two rows, one of them padded; of padding nothing is asked."""
     network = model.get_base_model() if isinstance(model, PeftModel) else model
     written = {"decoder_input_ids": WRITTEN} if type(network).__name__.endswith("ConditionalGeneration") else {}
     with quiet():
         found: Tensor = model(input_ids=IDS, attention_mask=MASK, **written)[0]
-    return found
+    return found[MASK.bool()] if not written and found.shape[:2] == MASK.shape else found

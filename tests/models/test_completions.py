@@ -140,7 +140,7 @@ def test_what_all_prompts_begin_with_is_read_once_and_changes_nothing(kind: str,
     beginning = ids(6, torch.Generator().manual_seed(3))
     rows = [([*beginning, *prompt], completions) for prompt, completions in some_rows()]
     network = made({**CUT, **NOT_CUT}[kind], lora=lora)
-    assert_as_one_by_one(network, rows, logits=1e-5, gradient=1e-5, alike=6)
+    assert_as_one_by_one(network, rows, logits=1e-5, gradient=2e-5, alike=6)
 
 
 @pytest.mark.parametrize("kind", CUT)
