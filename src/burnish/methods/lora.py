@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from burnish.additions.four_bit import BLOCK, hold_in_four_bits
 from burnish.errors import ModelError, RecipeError, near_miss
 from burnish.methods import Method
-from burnish.models.four_bit import BLOCK, hold_in_four_bits
 
 WEIGHTS = "adapter_model.safetensors"
 PISSA_RATE = 1e-4

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from burnish.additions.four_bit import weights_of
 from burnish.errors import DivergedError, ModelError
 from burnish.methods import Method
 from burnish.methods.full import Full
 from burnish.models.dropout import dropout_layers, dropout_numbers
-from burnish.models.four_bit import weights_of
 from burnish.models.towers import Towers
 from burnish.tasks import Item
 
