@@ -61,7 +61,7 @@ def fewshot(recipe: FewShots, folder: Path, *, say: Say, progress: Progress) -> 
 
     Returns what `fewshot.json` holds, a row for each system and number of rows. value, low, high: the accuracy, a
     question's mean over draws and templates, with its interval over questions; median, worst, best: over draws and
-    templates; gain: over the method without a start from the same draws, and over examples in the prompt.
+    templates; seconds: a training's, the median over draws; gain: over the method without a start from the same draws, and over examples in the prompt.
 
     Raises:
         RunError: another recipe's comparison stands there.
@@ -115,7 +115,7 @@ def _measured(pool: Pool, system: System) -> dict[str, Any]:
         each.append(read_json(path))
     return {
         "right": [right for one in each for right in one["right"]],
-        "seconds": fmean(one["seconds"] for one in each),
+        "seconds": median(one["seconds"] for one in each),  # other work on the machine holds some for long
         "kilobytes": max(one["kilobytes"] for one in each),
     }
 
