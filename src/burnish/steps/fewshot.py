@@ -61,7 +61,8 @@ def fewshot(recipe: FewShots, folder: Path, *, say: Say, progress: Progress) -> 
 
     Returns what `fewshot.json` holds, a row for each system and number of rows. value, low, high: the accuracy, a
     question's mean over draws and templates, with its interval over questions; median, worst, best: over draws and
-    templates; seconds: a training's, the median over draws; gain: over the method without a start from the same draws, and over examples in the prompt.
+    templates; seconds: of a training, the median over draws; gain: over the method without a start from the same
+    draws, and over examples in the prompt.
 
     Raises:
         RunError: another recipe's comparison stands there.
