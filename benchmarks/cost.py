@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from common import ROOT, write_results, write_table
 from matplotlib.figure import Figure
 from speed_work import MODELS, Work
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 STEPS = 4  # of each size, the first not timed
 
@@ -51,20 +52,25 @@ GROWTHS = (
 
 @dataclass
 class Places:
-    """Counts the places that networks compute, and those of them that hold no token."""
+    """Counts the places that the layers of networks compute, and the tokens that they compute them for."""
 
     computed: int = 0
-    empty: int = 0
-    seen: set[str] = field(default_factory=set)  # kinds of network that ran
+    tokens: int = 0
 
-    def note(self, module: nn.Module, _: Any, settings: Mapping[str, Any]) -> None:
-        """Add what a network is called with, where it is one that reads token ids."""
-        mask = settings.get("attention_mask")
-        ids = settings.get("input_ids")
-        if isinstance(mask, Tensor) and isinstance(ids, Tensor) and mask.shape == ids.shape and _is_whole(module):
-            self.seen.add(type(module).__name__)
-            self.computed += mask.numel()
-            self.empty += int((mask == 0).sum())
+    @property
+    def padding(self) -> float:
+        """The share of places that hold no token."""
+        return 1 - self.tokens / self.computed if self.computed else 0.0
+
+    def note(self, module: nn.Module, given: tuple[Any, ...], settings: Mapping[str, Any]) -> None:
+        """Add what a layer computes, which may be less than its network was called with, or a network's tokens."""
+        if isinstance(module, GradientCheckpointingLayer):
+            states = given[0] if given else settings["hidden_states"]
+            self.computed += states.shape[0] * states.shape[1]
+        elif isinstance(ids := settings.get("input_ids"), Tensor) and _is_whole(module):
+            mask = settings.get("attention_mask")
+            network: Any = module
+            self.tokens += network.config.num_hidden_layers * int(ids.numel() if mask is None else mask.sum())
 
 
 def _is_whole(module: nn.Module) -> bool:
@@ -105,13 +111,13 @@ def grown(growth: Growth, *, quick: bool) -> list[dict[str, Any]]:
             base = {**MODELS, **growth.work.size, **({"batch": 2} if growth.key != "batch" else {})}
             asked = {**base, "steps": 2 if quick else STEPS, growth.key: size, "precision": "auto", "system": "burnish"}
             asked |= growth.work.begin(Path(folder), asked)
-            places.computed = places.empty = 0
+            places.computed = places.tokens = 0
             told = growth.work.turn({**asked, "told": str(Path(folder) / "told.json")})
         each = [a / b for a, b in zip(told["seconds"], told.get("units", [1] * len(told["seconds"])), strict=True)]
         seconds = min(each[1:]) * (size if "units" in told else 1)
         row = {"workload": growth.name, "label": growth.work.label, "what": growth.what, "size": size}
         row |= {"seconds": seconds, "all_seconds": told["seconds"], "tokens": told["tokens"], "dtype": told["dtype"]}
-        rows.append({**row, "padding": places.empty / max(1, places.computed), "networks": sorted(places.seen)})
+        rows.append({**row, "padding": places.padding})
         print(growth.name, size, f"{seconds:.2f} s", f"{100 * rows[-1]['padding']:.1f} % padding", flush=True)
     return rows
 
@@ -164,7 +170,7 @@ def write_page(rows: Sequence[Mapping[str, Any]]) -> None:
             )
     note = (
         "Written by `python benchmarks/cost.py`. Seconds are the processor's of the fastest step behind the first, one "
-        "thread. Exponent: the slope of ln seconds over ln size; 1 is linear. Padding: of the places that all networks "
+        "thread. Exponent: the slope of ln seconds over ln size; 1 is linear. Padding: of the places that all layers "
         "compute in these runs, those without a token.\n\n![Seconds over size](cost.svg)"
     )
     write_table("cost", "How cost grows", ("workload", "size", "seconds", "padding", "exponent"), lines, note)
