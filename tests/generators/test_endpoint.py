@@ -185,7 +185,7 @@ def test_what_is_kept_is_not_asked_again(tmp_path: Path, monkeypatch: pytest.Mon
         return (500, "") if asked == ["first"] else said(f"{asked[-1]} {len(asked)}")
 
     with server(answer) as url:
-        kept = Endpoint(url=url, model="m", keep=True, tries=1)
+        kept = Endpoint(url=url, model="m", keep=True, tries=1, parallel=1)  # what is asked first is answered first
         [failed] = kept.load().attempt(prompts("first"), done=lambda _: None)
         assert isinstance(failed, Failure)  # which is not kept
         for _ in range(2):
