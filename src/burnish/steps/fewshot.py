@@ -134,11 +134,11 @@ def _nearest(pool: Pool, rows: Sequence[Any]) -> str:
     loss needs no training, and holds for any method.
     """
     task, losses = pool.task, {}
+    built = task.build(pool.recipe.model)
+    items = task.encode(rows, built).items
+    model = pool.recipe.method.apply(built.model).eval()
     for name, folder in pool.recipe.starts.items():
-        built = task.build(pool.recipe.model)
-        model = pool.recipe.method.apply(built.model).eval()
         begin_from(model, Path(folder))
-        items = task.encode(rows, built).items
         with torch.no_grad():
             losses[name] = sum(
                 task.total_loss(model, task.collate([_by_template(item, number)])).item()
