@@ -59,7 +59,7 @@ def unpad(network: nn.Module) -> None:
     """
     AttentionInterface.register(NAME, _attend)
     for module in network.modules():
-        if _is_stack(module) and _pack not in module._forward_pre_hooks.values():
+        if is_stack(module) and _pack not in module._forward_pre_hooks.values():
             module.register_forward_pre_hook(_pack, with_kwargs=True)
             module.register_forward_hook(_unpack, always_call=True)
 
@@ -80,7 +80,7 @@ def unpadded_again() -> Callable[[], AbstractContextManager[None]] | None:
     return None if found is None else partial(_within, found)
 
 
-def _is_stack(module: nn.Module) -> bool:
+def is_stack(module: nn.Module) -> bool:
     """Tell whether a module runs hidden states and a mask through numbered layers, as BERT's encoder does."""
     if isinstance(module, GradientCheckpointingLayer) or not isinstance(getattr(module, "layer", None), nn.ModuleList):
         return False
@@ -93,21 +93,48 @@ def _config(stack: nn.Module) -> Any:
     return next((config for config in found if getattr(config, "_attn_implementation", "") == "sdpa"), None)
 
 
-def _pack(stack: nn.Module, given: tuple[Any, ...], settings: Mapping[str, Any]) -> Any:
+def width_of(stack: nn.Module) -> int:
+    """Return how many numbers a state of a stack has."""
+    return int(_config(stack).hidden_size)
+
+
+def _pack(stack: Any, given: tuple[Any, ...], settings: Mapping[str, Any]) -> Any:
     """Put the tokens of all texts into one row, and let attention stay within each text until `_unpack`."""
-    said = {**dict(zip(ARGUMENTS, given, strict=False)), **settings}
-    states, mask = (said.get(name) for name in ARGUMENTS)
-    others = [value for name, value in said.items() if name not in ARGUMENTS]
-    plain = len(given) <= len(ARGUMENTS) and all(value is None or value is False for value in others)
-    config = _config(stack)  # none where another function has come to compute attention
-    if _left.get() or not plain or config is None or not isinstance(mask, Tensor) or not isinstance(states, Tensor):
+    said, config = spoken(given, settings), _config(stack)  # none where another function has come to compute attention
+    if said is None or config is None or not len(stack.layer):
         return None
-    texts = _laid_out(states, mask, config)
+    texts = _laid_out(said["hidden_states"], said.get("attention_mask"), config)
     if texts is None or not _gives_the_same(stack):
         return None
     _begin(texts)
-    row = states.flatten(0, 1).index_select(0, texts.places)[None]
+    row = said["hidden_states"].flatten(0, 1).index_select(0, texts.places)[None]
     return (), {**said, "hidden_states": row, "attention_mask": texts}
+
+
+def spoken(given: tuple[Any, ...], settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a stack is called with, by name; None where that is more than states and a mask of padding, if any.
+
+    Nor is it anything while `padding_computed` lasts: then states of tokens are read that the mask hides.
+    """
+    said = {**dict(zip(ARGUMENTS, given, strict=False)), **settings}
+    others = [value for name, value in said.items() if name not in ARGUMENTS]
+    plain = len(given) <= len(ARGUMENTS) and all(value is None or value is False for value in others)
+    return said if plain and isinstance(said.get(ARGUMENTS[0]), Tensor) and not _left.get() else None
+
+
+def shown_tokens(states: Tensor, mask: Any) -> Tensor | None:
+    """Return which places are tokens, (texts, width); None where they do not all see all tokens of their text.
+
+    states: (texts, width, …). mask: (texts, 1, width, width), true where a key is seen; None where all are. A text
+    without tokens has none either.
+    """
+    if mask is None:
+        return states.new_ones(states.shape[:2], dtype=torch.bool)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 4:
+        return None
+    is_token = mask[:, 0, 0]
+    alike = torch.equal(mask, is_token[:, None, None].expand_as(mask))
+    return is_token if alike and is_token.any(dim=1).all() else None
 
 
 def _unpack(_stack: nn.Module, _given: tuple[Any, ...], out: Any) -> Any:
@@ -124,18 +151,16 @@ def _unpack(_stack: nn.Module, _given: tuple[Any, ...], out: Any) -> Any:
     return out
 
 
-def _laid_out(states: Tensor, mask: Tensor, config: Any) -> _Texts | None:
+def _laid_out(states: Tensor, mask: Any, config: Any) -> _Texts | None:
     """Return how the tokens of a rectangle stand in a row; None where it has next to no padding, or another mask.
 
     states: (texts, width, …); mask: (texts, 1, width, width), true where a key is seen.
     """
-    if states.device.type != "cpu" or mask.dtype != torch.bool or mask.dim() != 4:
+    is_token = shown_tokens(states, mask) if states.device.type == "cpu" else None
+    if is_token is None:
         return None
-    is_token = mask[:, 0, 0]
     lengths = is_token.sum(dim=1)
-    if lengths.sum() > (1 - WORTH) * is_token.numel() or not lengths.all():
-        return None
-    if not torch.equal(mask, is_token[:, None, None].expand_as(mask)):
+    if lengths.sum() > (1 - WORTH) * is_token.numel():
         return None
     order = lengths.argsort(descending=True, stable=True)
     text, place = is_token[order].nonzero(as_tuple=True)
@@ -194,20 +219,34 @@ def _gives_the_same(stack: nn.Module) -> bool:
     return _exact[stack]
 
 
-@torch.no_grad()
 def _is_exact(stack: nn.Module) -> bool:
-    lengths, width = torch.tensor([5, 3, 2]), int(_config(stack).hidden_size)
+    def unpadded(states: Tensor, mask: Tensor) -> Tensor:
+        _exact[stack] = True
+        return run(stack, states, mask)
+
+    _exact[stack] = False
+    return gives_the_same(stack, unpadded)
+
+
+def run(stack: Any, states: Tensor, mask: Tensor | None) -> Tensor:
+    """Return what a stack makes of these states, of their shape."""
+    found: Tensor = stack(hidden_states=states, attention_mask=mask).last_hidden_state
+    return found
+
+
+@torch.no_grad()
+def gives_the_same(stack: nn.Module, other: Callable[[Tensor, Tensor], Tensor]) -> bool:
+    """Tell whether another way to run a stack, from states and mask, has its outputs up to rounding; tried once."""
+    lengths, width = torch.tensor([5, 3, 2]), width_of(stack)
     weight = next(weight for weight in stack.parameters() if weight.is_floating_point())
     made = torch.Generator().manual_seed(0)
     states = torch.randn(len(lengths), 5, width, generator=made).to(weight.dtype)
     is_token = torch.arange(5) < lengths[:, None]
     mask = is_token[:, None, None].expand(-1, -1, 5, -1)
-    found = []
     try:
         with still(stack):
-            for _exact[stack] in (False, True):
-                found.append(stack(hidden_states=states, attention_mask=mask).last_hidden_state[is_token])
+            plain, found = (way(states, mask)[is_token] for way in (partial(run, stack), other))
     except (TypeError, AttributeError, ValueError, NotImplementedError, RuntimeError):
         return False  # it does not hand our function through
     allowed = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 5e-2
-    return bool((found[1] - found[0]).abs().max() < allowed * found[0].abs().max())
+    return bool((found - plain).abs().max() < allowed * plain.abs().max())

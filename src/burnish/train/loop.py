@@ -29,6 +29,7 @@ from burnish.train.fused import fuse
 from burnish.train.mixing import Sets
 from burnish.train.optimizer import build_optimizer, schedule_factor, set_rates, start_shares
 from burnish.train.processes import add_up, agreed_dtype, means, summed
+from burnish.train.read_once import read_once
 from burnish.train.settings import Training
 from burnish.train.signals import StopRequest, watched_signals
 from burnish.train.weights import Weights
@@ -89,21 +90,20 @@ def fit(model: nn.Module, course: Course) -> Outcome:
         RunError: the checkpoints belong to other data or another recipe, or none can be read.
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # else it lets several processes run apart
-    training = course.training
+    training, sizes = course.training, token_counts(course.items)
     model.to(accelerator.device)
     allow_faster_fp32()
     fuse(model)
-    if training.dropout is not None:
-        set_dropout(model, training.dropout)
+    set_dropout(model, training.dropout)
     recompute_layers(model, on=training.gradient_checkpointing)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
     optimizer = course.build(weights.names, weights.masters, training, course.method, fresh=course.fresh)
     weights.kept, weights.parts = course.task.begin(model), course.task.parts
-    tokens = token_counts(course.items)
-    plan = Plan(tokens, training.batch, training.epochs, course.seed, course.rehearsed, course.share, course.sets)
+    plan = Plan(sizes, training.batch, training.epochs, course.seed, course.rehearsed, course.share, course.sets)
     steps, state = plan.steps, _resume(course, weights, optimizer)
     starts, reason = start_shares(weights.names, course.method, fresh=course.fresh), ""
-    with watched_signals() as request:
+    ready = [] if course.sampler else course.items
+    with watched_signals() as request, read_once(model, course.task, ready, sizes, training):
         for step in range(state.step, steps):
             if any(starts.values()) or course.task.takes_turns:
                 weights.open([step >= at * steps and course.task.moves(w, step, steps) for w, at in starts.items()])
