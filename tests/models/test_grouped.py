@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from burnish.models import grouped
 from burnish.models.completions import collate_branches, completion_logps
 from burnish.models.grouped import LIMIT, attend, suits
 from burnish.models.quiet import quiet
@@ -45,6 +46,17 @@ def test_numbers_and_gradients_are_as_exact_as_torchs(tokens: int, seen: int, sh
     )
     for one, other, truth in zip(ours, theirs, right, strict=True):
         assert (one - truth).norm() <= 1.5 * (other - truth).norm() + 2e-3 * truth.norm()
+
+
+@pytest.mark.parametrize("tokens", [9, 60])
+def test_how_many_are_computed_at_once_changes_nothing(tokens: int, monkeypatch: pytest.MonkeyPatch):
+    parts = drawn(tokens, tokens, heads=6, shared=3)
+    together = found(attend(*parts, None, None), parts)
+    monkeypatch.setattr(grouped, "AT_ONCE", 3 * tokens * tokens)  # of four, one is alone
+    apart = found(attend(*parts, None, None), parts)
+    assert all(torch.equal(one, other) for one, other in zip(together, apart, strict=True))
+    with torch.no_grad():  # nothing is kept for a gradient
+        assert torch.equal(attend(*parts, None, None), together[0])
 
 
 def test_a_hidden_key_changes_nothing():

@@ -24,6 +24,8 @@ from transformers import (
     T5EncoderModel,
 )
 
+from burnish.models import unpadded
+from burnish.models.grouped import attend
 from burnish.models.recompute import recompute_layers
 from burnish.models.unpadded import unpad
 
@@ -122,6 +124,16 @@ def test_what_carries_no_padding_is_left_alone() -> None:
     with read(ours) as places:
         ours(**given)
     assert places == [9, 9]
+
+
+def test_in_bf16_attention_is_ours_without_padding_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, ours = (model.bfloat16() for model in pair("bert"))
+    given = {name: part[2:4, :5] for name, part in batch().items()}
+    computed: list[int] = []
+    monkeypatch.setattr(unpadded, "attend", lambda *parts: (computed.append(1), attend(*parts))[1])
+    mine, theirs = (model(**given).last_hidden_state.float() for model in (ours, plain))
+    assert computed
+    assert (mine - theirs).norm() < 0.02 * theirs.norm()
 
 
 def test_an_encoder_that_adds_a_bias_for_the_distance_stays_padded() -> None:

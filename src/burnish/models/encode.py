@@ -22,11 +22,22 @@ from burnish.text import TextFormat
 
 TOKENS_PER_PASS = 2048  # padded; on a processor: 1024 is 3 % faster, 4096 6 % slower and 16384 30 % slower
 TOKENS_PER_PASS_CUDA = 65536
+HELD = 4 << 30  # bytes of activations that a step of training holds where nothing else is asked for
 
 
 def tokens_at_once(network: nn.Module) -> int:
     """Return how many padded tokens a forward pass holds where nothing else is asked for: what suits the device."""
     return TOKENS_PER_PASS_CUDA if next(network.parameters()).is_cuda else TOKENS_PER_PASS
+
+
+def tokens_held(network: Any) -> int:
+    """Return of how many tokens 4 GiB hold the activations, by a layer's width and the number format.
+
+    A layer keeps about 20 numbers for each that goes through it: MiniLM 46,000 tokens in bf16, BERT-base 11,600.
+    """
+    config, weight = network.config, next(network.parameters())
+    numbers = 20 * int(config.num_hidden_layers) * int(config.hidden_size)
+    return max(1, HELD // (numbers * int(weight.element_size())))
 
 
 class Encoder(nn.Module):

@@ -5,13 +5,14 @@ fp32, as in torch's, and what meets the values is rounded to bf16. Of short text
 Of longer ones they are computed again, some queries at a time, and keys that none of these sees are left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
+AT_ONCE = 2**18  # shares: a MiB of them stays in a processor's cache; a quarter and four times as many take longer
 KEPT = 2**16  # queries × keys of a head up to which shares are kept: 256 tokens of a text
 LIMIT = 2**19  # of a head: 724 tokens; longer texts gain nothing
 QUERIES = 64  # of a head, at a time: of 48 to 128 the fastest for texts of 340 to 700 tokens
@@ -39,19 +40,30 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale
 
 
 class _Kept(Function):
-    """Within: (pieces · key heads, the queries of all heads that share a key, or keys, width)."""
+    """Within: (pieces · key heads, the queries of all heads that share a key, or keys, width); some of these at a time.
+
+    What a few have in between stays in the processor's cache, and in one place of memory for all.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, scale: float) -> Tensor:
-        pieces, heads, tokens, width = query.shape
+        pieces, _, tokens, width = query.shape
         owners = pieces * key.shape[1]
         queries = query.reshape(owners, -1, width)
         keys, values = (part.reshape(owners, -1, width) for part in (key, value))
-        scores = torch.bmm(queries.float(), keys.float().transpose(1, 2)).mul_(scale)
         seen = torch.ones(tokens, tokens, dtype=torch.bool).tril() if seen is None else seen
-        scores.view(pieces, heads, tokens, -1).masked_fill_(~seen, float("-inf"))
-        shares = scores.softmax(dim=-1).to(query.dtype)
-        out = torch.bmm(shares, values)
+        hidden = None if seen.all() else ~seen
+        size = (owners, queries.shape[1], keys.shape[1])
+        shares = query.new_empty(size) if any(ctx.needs_input_grad) else None
+        out = torch.empty_like(queries)
+        for some, scores, exact in _few(size, torch.float32, torch.float32):
+            torch.bmm(queries[some].float() * scale, keys[some].float().transpose(1, 2), out=scores)
+            if hidden is not None:
+                scores.view(len(scores), -1, tokens, keys.shape[1]).masked_fill_(hidden, float("-inf"))
+            share = torch.softmax(scores, dim=-1, out=exact).to(query.dtype)
+            torch.bmm(share, values[some], out=out[some])
+            if shares is not None:
+                shares[some] = share
         ctx.save_for_backward(queries, keys, values, shares, out)
         ctx.scale, ctx.shapes = scale, (query.shape, key.shape)
         return out.view(query.shape)
@@ -60,15 +72,28 @@ class _Kept(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, values, shares, out = ctx.saved_tensors
         of_query, of_key = ctx.shapes
-        slope = gradients[0].reshape(out.shape)
-        to_value = torch.bmm(shares.transpose(1, 2), slope)
-        exact = slope.float()
-        mean = (exact * out).sum(dim=-1, keepdim=True)
-        to_scores = torch.bmm(exact, values.float().transpose(1, 2)).sub_(mean).mul_(shares).mul_(ctx.scale)
-        rounded = to_scores.to(shares.dtype)
-        to_query = torch.bmm(rounded, keys).view(of_query)
-        to_key = torch.bmm(rounded.transpose(1, 2), queries).view(of_key)
-        return to_query, to_key, to_value.view(of_key), None, None
+        slopes = gradients[0].reshape(out.shape)
+        to_query, to_key, to_value = (torch.empty_like(part) for part in (queries, keys, values))
+        for some, to_scores, rounded in _few(shares.shape, torch.float32, shares.dtype):
+            share, slope = shares[some], slopes[some]
+            torch.bmm(share.transpose(1, 2), slope, out=to_value[some])
+            exact = slope.float()
+            mean = (exact * out[some]).sum(dim=-1, keepdim=True)
+            torch.bmm(exact, values[some].float().transpose(1, 2), out=to_scores)
+            rounded.copy_(to_scores.sub_(mean).mul_(share).mul_(ctx.scale))
+            torch.bmm(rounded, keys[some], out=to_query[some])
+            torch.bmm(rounded.transpose(1, 2), queries[some], out=to_key[some])
+        return to_query.view(of_query), to_key.view(of_key), to_value.view(of_key), None, None
+
+
+def _few(shape: Sequence[int], *dtypes: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield which shares of (all, queries, keys) are computed together, and two places of their size to compute in."""
+    number, *size = shape
+    together = max(1, min(number, AT_ONCE // max(1, size[0] * size[1])))
+    one, other = (torch.empty(together, *size, dtype=dtype) for dtype in dtypes)
+    for first in range(0, number, together):
+        last = min(number, first + together)
+        yield slice(first, last), one[: last - first], other[: last - first]
 
 
 class _Block(NamedTuple):

@@ -152,7 +152,9 @@ def _unpack(_stack: nn.Module, _given: tuple[Any, ...], out: Any) -> Any:
 
 
 def _laid_out(states: Tensor, mask: Any, config: Any) -> _Texts | None:
-    """Return how the tokens of a rectangle stand in a row; None where it has next to no padding, or another mask.
+    """Return how the tokens of a rectangle stand in a row; None where that gains nothing, or the mask is another.
+
+    It gains nothing where there is next to no padding, but in bf16: attention is then ours, which is faster.
 
     states: (texts, width, …); mask: (texts, 1, width, width), true where a key is seen.
     """
@@ -160,7 +162,7 @@ def _laid_out(states: Tensor, mask: Any, config: Any) -> _Texts | None:
     if is_token is None:
         return None
     lengths = is_token.sum(dim=1)
-    if lengths.sum() > (1 - WORTH) * is_token.numel():
+    if states.dtype != torch.bfloat16 and lengths.sum() > (1 - WORTH) * is_token.numel():
         return None
     order = lengths.argsort(descending=True, stable=True)
     text, place = is_token[order].nonzero(as_tuple=True)

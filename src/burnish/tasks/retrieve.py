@@ -17,7 +17,7 @@ from burnish.losses.margin_mse import MarginMse
 from burnish.losses.triplet import Triplet
 from burnish.metrics import Metric
 from burnish.models.cached import Side, cached_vectors
-from burnish.models.encode import Encoder, tokens_at_once
+from burnish.models.encode import Encoder, tokens_at_once, tokens_held
 from burnish.models.fixed import encode_fixed, fixed_of, keep_fixed
 from burnish.models.key_queue import Queue, queue_of, start_queue
 from burnish.models.matryoshka import require_dimensions
@@ -58,7 +58,7 @@ class Retrieve(Task):
     two_towers: bool = False  # an encoder of queries and one of passages, begun alike; a model that has two keeps them
     passages: Literal["trained", "frozen"] = "trained"  # frozen: that of two towers stands still
     queue: Queue | None = None  # passages of the last steps, as further negatives; their number alone does, 0 is none
-    pass_tokens: int = Field(default=8192, ge=1)  # padded tokens whose activations are held; the numbers stay
+    pass_tokens: int | None = Field(default=None, ge=1)  # padded, whose activations are held; None: what 4 GiB hold
 
     @model_validator(mode="after")
     def _check_loss(self) -> Self:
@@ -279,16 +279,17 @@ class Retrieve(Task):
 
     def _vectors(self, model: nn.Module, *sides: tuple[Encoder, Sequence[Sequence[int]]]) -> list[Tensor]:
         """Return the vectors of each tower's texts."""
+        held = self.pass_tokens or min(tokens_held(tower.transformer) for tower, _ in sides)
         return cached_vectors(
             [
                 Side(
-                    partial(tower.embed, tokens_per_pass=self.pass_tokens),
+                    partial(tower.embed, tokens_per_pass=held),
                     texts,
                     moves=any(weight.requires_grad for weight in tower.parameters()),
                 )
                 for tower, texts in sides
             ],
-            pass_tokens=self.pass_tokens,
+            pass_tokens=held,
             at_once=tokens_at_once(model),
             device=next(model.parameters()).device,
         )
