@@ -16,7 +16,7 @@ from burnish.metrics import Floats, Metric
 from burnish.metrics.perplexity import Perplexity
 from burnish.models.packing import micro_batches
 from burnish.models.padding import longest_input, network_inputs, pad_right
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import chosen_dtype
 from burnish.models.reading import Kind, reading_of
 from burnish.models.topk import top_k
 from burnish.models.towers import BiEncoder
@@ -122,7 +122,6 @@ def _room(built: Built) -> int:
 
 def _loaded(task: Task, name: str, *, seed: int) -> Built:
     """Load a model in the number format that suits this chip."""
-    allow_faster_fp32()
     built = task.build(name, seed=seed)
     for weight in built.model.parameters():
         weight.data = weight.data.to(chosen_dtype())

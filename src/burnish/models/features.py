@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from burnish.cache import cache_folder
 from burnish.models.encode import Encoder
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import chosen_dtype
 from burnish.run import new_folder
 from burnish.text import fingerprint
 
@@ -20,7 +20,6 @@ def features(model: str, texts: Sequence[str], *, progress: Callable[[str, int, 
     Raises:
         ModelError: the model cannot be found, or is no text encoder or decoder.
     """
-    allow_faster_fp32()
     progress(f"loading {model}", 0, 1)
     encoder = Encoder.load(model, dtype=chosen_dtype())
     kept = cache_folder() / "features" / f"{encoder.fingerprint()}-{fingerprint(*texts)}"

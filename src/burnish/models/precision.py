@@ -21,16 +21,6 @@ def chosen_dtype(precision: Literal["auto", "fp32", "bf16"] = "auto") -> torch.d
     return torch.float32
 
 
-@cache
-def allow_faster_fp32() -> None:
-    """Let fp32 matrix products use the chip's "medium" path, unless a trial shows that it rounds them."""
-    left, right = torch.randn(2, 256, 256, generator=torch.Generator().manual_seed(0)).unbind()
-    exact = (left.double() @ right.double()).float()
-    torch.set_float32_matmul_precision("medium")
-    if ((left @ right) - exact).norm() / exact.norm() > 1e-4:
-        torch.set_float32_matmul_precision("highest")
-
-
 def _seconds(dtype: torch.dtype, device: str) -> float:
     """Return the best time of a few square matrix products, in seconds."""
     left = torch.randn(PROBE_SIZE, PROBE_SIZE, device=device).to(dtype)

@@ -13,7 +13,7 @@ from burnish.errors import DataError, ModelError, RecipeError, near_miss
 from burnish.models.approximate import is_installed
 from burnish.models.matryoshka import require_dimensions, shortened
 from burnish.models.nearest import FIRST, SAMPLE, ByWhole, Coding, Index, Nearest, missed, nearest, sampled
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import chosen_dtype
 from burnish.models.store import StoredRows, VectorStore
 from burnish.models.towers import BiEncoder, load_bi_encoder
 from burnish.records import Chunk
@@ -185,7 +185,6 @@ class _DenseSearcher:
 
 
 def _loaded(dense: Dense, progress: Progress) -> BiEncoder:
-    allow_faster_fp32()
     progress("loading the encoder", 0, 1)
     encoder = load_bi_encoder(dense.model, dtype=chosen_dtype())
     encoder.read_by(dense.format or encoder.format)

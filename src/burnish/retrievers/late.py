@@ -10,7 +10,7 @@ from torch import Tensor
 from burnish.models.late import LateEncoder
 from burnish.models.late_folder import LateFormat
 from burnish.models.maxsim import Packed, maxsim
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import chosen_dtype
 from burnish.models.token_lists import TokenLists
 from burnish.models.token_store import TokenStore
 from burnish.records import Chunk
@@ -40,7 +40,6 @@ class Late(Retriever):
 
     def build(self, chunks: Sequence[Chunk], *, cache: Path, progress: Progress) -> Searcher:
         """Encode the tokens of the chunks, or find them in the cache: kept by model and by texts."""
-        allow_faster_fp32()
         progress("loading the late-interaction model", 0, 1)
         encoder = LateEncoder.load(self.model, dtype=chosen_dtype())
         encoder.read_by(self.format or encoder.format)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from burnish.errors import ModelError
 from burnish.models.cross import CrossEncoder
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import chosen_dtype
 from burnish.records import Chunk
 from burnish.retrievers import Hit, Progress, Retriever, Searcher
 from burnish.text import TextFormat
@@ -34,7 +34,6 @@ class Reranked(Retriever):
             ModelError: the model has no trained head of one output.
         """
         first = self.of.build(chunks, cache=cache, progress=progress)
-        allow_faster_fp32()
         progress("loading the re-ranker", 0, 1)
         cross = CrossEncoder.load(self.model, dtype=chosen_dtype())
         if cross.fresh:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import chosen_dtype
 from burnish.recipe import Recipe
 from burnish.steps.items import Items, adapted, encoded_sets, mixture_lines
 from burnish.train.batches import Plan, token_counts
@@ -36,7 +36,6 @@ def estimate(
     share = recipe.data.rehearsal.share if recipe.data.rehearsal else 0.0
     sets = recipe.data.mixed(counts, sizes)
     plan = Plan(tokens, training.batch, training.epochs, recipe.seed, len(beside), share, sets)
-    allow_faster_fp32()
     fuse(model)
     dtype = chosen_dtype(training.precision)
     for weight in filter(torch.is_floating_point, model.parameters()):

@@ -12,7 +12,7 @@ from burnish.evaluation.outcome import outcome, sentence
 from burnish.evaluation.task import Evaluated, differences, prediction_lines
 from burnish.evaluation.task import evaluate as score
 from burnish.models.merge import merged
-from burnish.models.precision import allow_faster_fp32, chosen_dtype
+from burnish.models.precision import chosen_dtype
 from burnish.recipe import Recipe, read_recipe, to_yaml
 from burnish.records import Record
 from burnish.retrievers import Progress
@@ -91,7 +91,6 @@ def of_model(task: Task, name: str, rows: Sequence[Record], *, seed: int, progre
 
 def ready(task: Task, name: str, *, seed: int = 0) -> Built:
     """Load a model to predict with: in the number format that suits this chip, an adapter merged into its base."""
-    allow_faster_fp32()
     built = task.build(name, seed=seed)
     merged(built.model)
     dtype = chosen_dtype()

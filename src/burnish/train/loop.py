@@ -18,7 +18,6 @@ from torch import nn
 
 from burnish.errors import DivergedError, Interrupted
 from burnish.methods import Method
-from burnish.models.precision import allow_faster_fp32
 from burnish.models.recompute import recompute_layers
 from burnish.tasks import Item, Sampler, Task
 from burnish.train.batches import Plan, evaluation_steps, token_counts
@@ -92,7 +91,6 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     accelerator = Accelerator(cpu=not torch.accelerator.is_available())  # else it lets several processes run apart
     training, sizes = course.training, token_counts(course.items)
     model.to(accelerator.device)
-    allow_faster_fp32()
     fuse(model)
     set_dropout(model, training.dropout)
     recompute_layers(model, on=training.gradient_checkpointing)
