@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from burnish.models.quiet import quiet
-from burnish.records import Completion, Message, Pair
+from burnish.records import Completion, Labelled, Message, Pair
 
 _ENGLISH = (
     "a an the is not and or of in to from what which who how where when it file list of text open close read write "
@@ -148,6 +148,17 @@ def completions(count: int, *, seed: int = 0, longest: int = 12) -> list[Complet
             completion=sentence(draw, 1 + number % 4),
         )
         for number in range(count)
+    ]
+
+
+def labelled(count: int, *, seed: int = 0, longest: int = 8) -> list[Labelled]:
+    """Return texts of different lengths about a cat or a dog, labelled by which."""
+    draw = random.Random(seed)
+    return [
+        Labelled(
+            id=f"row{n}", text=f"{('cat', 'dog')[n % 2]} {sentence(draw, 1 + n % (longest - 1))}", label="ab"[n % 2]
+        )
+        for n in range(count)
     ]
 
 

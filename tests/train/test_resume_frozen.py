@@ -1,21 +1,15 @@
 """A run whose lower layers are frozen is resumed bit for bit, though they read each text once in each process."""
 
-import random
 from pathlib import Path
 
 import tiny
 import worker
-from burnish.records import Labelled, dump_jsonl
+from burnish.records import dump_jsonl
 
 
 def test_a_head_trained_in_two_parts_is_the_head_trained_in_one(tmp_path: Path) -> None:
     tiny.tiny_bert(tmp_path / "bert")
-    draw = random.Random(0)
-    rows = [
-        Labelled(id=f"row{n}", text=f"{('cat', 'dog')[n % 2]} {tiny.sentence(draw, 1 + n % 7)}", label="ab"[n % 2])
-        for n in range(24)
-    ]
-    (tmp_path / "train.jsonl").write_text(dump_jsonl(rows))
+    (tmp_path / "train.jsonl").write_text(dump_jsonl(tiny.labelled(24)))
     (tmp_path / "recipe.yaml").write_text(
         f"""\
 task: classify

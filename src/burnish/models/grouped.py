@@ -56,7 +56,7 @@ class _Kept(Function):
         size = (owners, queries.shape[1], keys.shape[1])
         shares = query.new_empty(size) if any(ctx.needs_input_grad) else None
         out = torch.empty_like(queries)
-        for some, scores, exact in _few(size, torch.float32, torch.float32):
+        for some, scores, exact in _few(size, torch.float32):
             torch.bmm(queries[some].float() * scale, keys[some].float().transpose(1, 2), out=scores)
             if hidden is not None:
                 scores.view(len(scores), -1, tokens, keys.shape[1]).masked_fill_(hidden, float("-inf"))
@@ -74,7 +74,7 @@ class _Kept(Function):
         of_query, of_key = ctx.shapes
         slopes = gradients[0].reshape(out.shape)
         to_query, to_key, to_value = (torch.empty_like(part) for part in (queries, keys, values))
-        for some, to_scores, rounded in _few(shares.shape, torch.float32, shares.dtype):
+        for some, to_scores, rounded in _few(shares.shape, shares.dtype):
             share, slope = shares[some], slopes[some]
             torch.bmm(share.transpose(1, 2), slope, out=to_value[some])
             exact = slope.float()
@@ -86,14 +86,14 @@ class _Kept(Function):
         return to_query.view(of_query), to_key.view(of_key), to_value.view(of_key), None, None
 
 
-def _few(shape: Sequence[int], *dtypes: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield which shares of (all, queries, keys) are computed together, and two places of their size to compute in."""
+def _few(shape: Sequence[int], dtype: torch.dtype) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield which shares of (all, queries, keys) are computed together, and places for them in fp32 and in `dtype`."""
     number, *size = shape
     together = max(1, min(number, AT_ONCE // max(1, size[0] * size[1])))
-    one, other = (torch.empty(together, *size, dtype=dtype) for dtype in dtypes)
+    exact, other = (torch.empty(together, *size, dtype=each) for each in (torch.float32, dtype))
     for first in range(0, number, together):
         last = min(number, first + together)
-        yield slice(first, last), one[: last - first], other[: last - first]
+        yield slice(first, last), exact[: last - first], other[: last - first]
 
 
 class _Block(NamedTuple):

@@ -88,8 +88,9 @@ class _Stack:
 
     @property
     def frozen(self) -> int:
-        """How many of the lowest layers can be kept: none of their weights moves, and they drop nothing."""
-        if any(weight.requires_grad for weight in self._beside):
+        """How many of the lowest layers can be kept: on a processor, none of their weights moves, they drop nothing."""
+        elsewhere = any(weight.device.type != "cpu" for weight in self._layers.parameters())
+        if elsewhere or any(weight.requires_grad for weight in self._beside):
             return 0
         return sum(1 for _ in takewhile(_stands_still, self._layers))
 
@@ -99,7 +100,7 @@ class _Stack:
         if said is None:
             return None
         states, mask = said[ARGUMENTS[0]], said.get(ARGUMENTS[1])
-        frozen = 0 if states.requires_grad or states.device.type != "cpu" else self.frozen
+        frozen = 0 if states.requires_grad else self.frozen
         is_token = shown_tokens(states, mask) if frozen else None
         if is_token is None or not self._stays_the_same(frozen):
             return None

@@ -104,7 +104,7 @@ def _pack(stack: Any, given: tuple[Any, ...], settings: Mapping[str, Any]) -> An
     if said is None or config is None or not len(stack.layer):
         return None
     texts = _laid_out(said["hidden_states"], said.get("attention_mask"), config)
-    if texts is None or not _gives_the_same(stack):
+    if texts is None or not _may_skip(stack):
         return None
     _begin(texts)
     row = said["hidden_states"].flatten(0, 1).index_select(0, texts.places)[None]
@@ -214,8 +214,8 @@ def _attend(
     return torch.cat(found)[None], None
 
 
-def _gives_the_same(stack: nn.Module) -> bool:
-    """Tell whether a stack gives the same without padding, by trying it once."""
+def _may_skip(stack: nn.Module) -> bool:
+    """Tell whether a stack gives the same without padding; it is tried once."""
     if stack not in _exact:
         _exact[stack] = _is_exact(stack)
     return _exact[stack]
@@ -238,7 +238,7 @@ def run(stack: Any, states: Tensor, mask: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def gives_the_same(stack: nn.Module, other: Callable[[Tensor, Tensor], Tensor]) -> bool:
-    """Tell whether another way to run a stack, from states and mask, has its outputs up to rounding; tried once."""
+    """Tell whether another way to run a stack, from states and mask, has its outputs up to rounding, by trying both."""
     lengths, width = torch.tensor([5, 3, 2]), width_of(stack)
     weight = next(weight for weight in stack.parameters() if weight.is_floating_point())
     made = torch.Generator().manual_seed(0)

@@ -54,14 +54,12 @@ def _others(method: Method) -> str:
     return " or ".join(name for name in ("lora", "full") if name != method.kind)
 
 
-def set_dropout(model: nn.Module, share: float | None) -> None:
-    """Set the share that every dropout layer of the model drops; None leaves each as it is.
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Set the share that every dropout layer of the model drops.
 
     Raises:
         ModelError: something is to be dropped, and the model has no such layer.
     """
-    if share is None:
-        return
     layers, plain = dropout_layers(model), dropout_numbers(model)
     if share and not layers and not plain:
         raise ModelError(

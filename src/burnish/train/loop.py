@@ -92,7 +92,8 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     training, sizes = course.training, token_counts(course.items)
     model.to(accelerator.device)
     fuse(model)
-    set_dropout(model, training.dropout)
+    if training.dropout is not None:
+        set_dropout(model, training.dropout)
     recompute_layers(model, on=training.gradient_checkpointing)
     weights = Weights(model, agreed_dtype(training), keep_start=bool(training.l2_start or training.interpolate < 1))
     optimizer = course.build(weights.names, weights.masters, training, course.method, fresh=course.fresh)
@@ -101,7 +102,7 @@ def fit(model: nn.Module, course: Course) -> Outcome:
     steps, state = plan.steps, _resume(course, weights, optimizer)
     starts, reason = start_shares(weights.names, course.method, fresh=course.fresh), ""
     ready = [] if course.sampler else course.items
-    with watched_signals() as request, read_once(model, course.task, ready, sizes, training):
+    with watched_signals() as request, read_once(model, course.task, ready, sizes, training, course.say):
         for step in range(state.step, steps):
             if any(starts.values()) or course.task.takes_turns:
                 weights.open([step >= at * steps and course.task.moves(w, step, steps) for w, at in starts.items()])
